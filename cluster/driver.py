@@ -1,0 +1,169 @@
+"""The loop: collect under the current policy, update, publish, and again.
+
+The driver owns budgets, policy versions and checkpoints; it moves references, never rows. Everything it works with is
+handed to it, so that the same loop runs under the command line, under Tune and in tests.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from cluster.config import RunConfig
+from cluster.metrics import rollout_metrics
+from cluster.run_dir import RunDir, read_state
+from cluster.server_pool import ServerPool
+from cluster.waiting import StopFlag, wait_for
+from cluster.worker_pool import WorkerPool
+from protocol.adapter import CanaryPrompt
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where the run stands; saved with every checkpoint."""
+
+    update: int = 0
+    """Policy updates done; also the policy version that is current on all servers once published."""
+    env_steps: int = 0
+    sampled_tokens: int = 0
+    wall_s: float = 0.0
+    worker_states: list[dict[str, Any]] = field(default_factory=list)
+    """State of every worker at the last batch boundary; empty before the first rollout."""
+
+
+class Driver:
+    """One actor-learner loop.
+
+    Args:
+        config: The run's configuration.
+        run: Where checkpoints go.
+        learner: Ray actor of `LearnerActor`, started.
+        servers, workers: The pools, started.
+        canaries: Fixed prompts that prove every publish.
+        stop: Set when the user wants the run to end.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run: RunDir,
+        learner: ray.actor.ActorHandle,
+        servers: ServerPool,
+        workers: WorkerPool,
+        canaries: tuple[CanaryPrompt, ...],
+        stop: StopFlag,
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._learner = learner
+        self.servers = servers
+        self.workers = workers
+        self._canaries = canaries
+        self._stop = stop
+        self.progress = Progress()
+        self.policy_version = -1
+        """Version that every server has acknowledged; -1 before the first publish."""
+
+    def publish(self) -> dict[str, float]:
+        """Make the learner's current adapter the current policy on every server.
+
+        Raises:
+            AdapterRejected: A server answers with other log-probs than the learner; the old version stays current.
+        """
+        began = time.monotonic()
+        package = self._learner.package.remote(self._canaries)
+        version = self.progress.update
+        acks = self.servers.publish(version, package)
+        self.policy_version = version
+        self.servers.retire_before(version - self._config.learner.max_staleness)
+        return {
+            "publish/canary_max_abs_error": max(a.max_abs_error for a in acks),
+            "publish/canary_base_gap": max(a.base_gap for a in acks),
+            "time/publish_s": time.monotonic() - began,
+        }
+
+    def iterate(self, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
+        """One update: collect, learn, publish.
+
+        Raises:
+            StopRequested: The user asked to stop during the rollout; nothing of it has been trained on.
+        """
+        began = time.monotonic()
+        rollout = self.workers.collect(
+            self._config.rollout.steps_per_update,
+            self.policy_version,
+            self._config.rollout.temperature,
+            self._config.workers.rollout_timeout_s,
+            meanwhile=lambda: self._look_around(meanwhile),
+        )
+        update_began = time.monotonic()
+        (learnt,) = wait_for(
+            [self._learner.update.remote(self.progress.update + 1, rollout.batches)],
+            "the learner's update",
+            self._config.learner.update_timeout_s,
+            meanwhile=lambda: self._look_around(meanwhile),
+        )
+        values = rollout_metrics(rollout.reports, rollout.wall_s)
+        values |= {f"learner/{k}": v for k, v in learnt.items()}
+        values["time/update_s"] = time.monotonic() - update_began
+        progress = self.progress
+        progress.update += 1
+        progress.env_steps += int(values["rollout/env_steps"])
+        progress.sampled_tokens += int(values["rollout/sampled_tokens"])
+        progress.worker_states = rollout.states
+        values |= self.publish()
+        values["time/iteration_s"] = time.monotonic() - began
+        progress.wall_s += values["time/iteration_s"]
+        values |= {
+            "run/env_steps": progress.env_steps,
+            "run/policy_version": self.policy_version,
+            "run/server_restarts": self.servers.restarts,
+            "run/lost_rollouts": self.workers.lost_rollouts,
+        }
+        return {k: float(v) if v is not None else math.nan for k, v in values.items()}
+
+    def save(self) -> None:
+        """Write a checkpoint of the last finished update."""
+        progress = self.progress
+        state = {
+            "update": progress.update,
+            "env_steps": progress.env_steps,
+            "sampled_tokens": progress.sampled_tokens,
+            "wall_s": progress.wall_s,
+            "worker_states": progress.worker_states,
+        }
+
+        def fill(folder: Any) -> None:
+            wait_for(
+                [self._learner.save.remote(str(folder), self._canaries)],
+                "the learner to write its checkpoint",
+                self._config.learner.update_timeout_s,
+            )
+
+        self._run.write_checkpoint(progress.update, state, fill, self._config.checkpoints.keep)
+
+    def restore(self) -> None:
+        """Go on from the newest checkpoint of the run directory; the caller publishes.
+
+        Raises:
+            CheckpointError: There is no complete checkpoint, or it does not fit this configuration.
+        """
+        checkpoint = self._run.latest_checkpoint()
+        self.progress = Progress(**read_state(checkpoint))
+        wait_for(
+            [self._learner.load.remote(str(checkpoint))],
+            "the learner to read its checkpoint",
+            self._config.learner.update_timeout_s,
+        )
+        if self.progress.worker_states and len(self.progress.worker_states) == len(self.workers.handles):
+            self.workers.load_states(self.progress.worker_states)
+
+    def _look_around(self, meanwhile: Callable[[], None] | None) -> None:
+        self.servers.supervise()
+        if meanwhile is not None:
+            meanwhile()

@@ -1,0 +1,114 @@
+"""The evaluation program: a fixed panel of episodes, played greedily and sampled, with intervals.
+
+A panel is named by its digest; two evaluations are comparable when the digests agree. Nothing of the training run
+(worker count, batch order, seeds of exploration) changes a panel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cluster.config import EnvConfig
+from cluster.metrics import episode_metrics
+from protocol.episode import EpisodeResult
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The episodes of an evaluation."""
+
+    env: EnvConfig
+    seed: int
+    episodes: int
+
+    def seeds(self) -> list[int]:
+        """Reset seeds, distinct, the same for every call."""
+        drawn = np.random.default_rng([self.seed, 0x9A7E1]).permutation(2**20)[: self.episodes]
+        return [int(s) + 2**30 for s in drawn]
+
+    def digest(self) -> str:
+        """SHA-256 over environment, arguments and reset seeds (hex)."""
+        key = [self.env.id, self.env.kwargs, self.seeds()]
+        return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """What `evaluate --json` writes: success with its interval, and the rates beside it."""
+
+    env: str
+    episodes: int
+    seed: int
+    greedy: bool
+    temperature: float
+    policy_version: int
+    panel_digest: str
+    success_rate: float
+    success_ci95: tuple[float, float]
+    """Wilson score interval."""
+    mean_return: float
+    mean_length: float
+    invalid_rate: float
+    truncation_rate: float
+    recognition_accuracy: float | None
+    per_task: dict[str, dict[str, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        low, high = self.success_ci95
+        return f"{100 * self.success_rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def evaluate(
+    play: Callable[[Sequence[int], float], list[EpisodeResult]], panel: Panel, policy_version: int, temperature: float
+) -> EvaluationResult:
+    """Play the panel and sum it up.
+
+    Args:
+        play: Plays one episode per seed at a temperature (0 is greedy).
+        panel: Which episodes.
+        policy_version: The version that `play` plays; for the record.
+        temperature: 0 for greedy.
+    """
+    results = play(panel.seeds(), temperature)
+    tasks = sorted({r.task for r in results})
+    metrics = episode_metrics(results)
+    recognition = metrics.pop("recognition_accuracy")
+    return EvaluationResult(
+        env=panel.env.id,
+        episodes=len(results),
+        seed=panel.seed,
+        greedy=temperature == 0,
+        temperature=temperature,
+        policy_version=policy_version,
+        panel_digest=panel.digest(),
+        success_ci95=wilson_interval(sum(r.success for r in results), len(results)),
+        recognition_accuracy=None if recognition != recognition else recognition,
+        per_task={t or panel.env.id: _task_row([r for r in results if r.task == t]) for t in tasks},
+        **metrics,
+    )
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a success rate."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def _task_row(results: Sequence[EpisodeResult]) -> dict[str, float]:
+    return {
+        "episodes": len(results),
+        "success_rate": sum(r.success for r in results) / len(results),
+        "mean_return": sum(r.episode_return for r in results) / len(results),
+    }

@@ -1,0 +1,92 @@
+"""Scalars of a run to disk: metrics.jsonl always, TensorBoard events beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from actors.worker import RolloutReport
+from cluster.run_dir import RunDir
+from protocol.episode import EpisodeResult
+
+
+class MetricsWriter:
+    """Appends one row per update; a resumed run goes on in the same files.
+
+    Args:
+        run: Where to write.
+        tensorboard: Also write TensorBoard events.
+        resume_at: Rows of updates beyond this one are dropped first (they belong to a lost continuation).
+    """
+
+    def __init__(self, run: RunDir, *, tensorboard: bool, resume_at: int | None = None) -> None:
+        if resume_at is not None:
+            _drop_rows_after(run.metrics, resume_at)
+        self._file = run.metrics.open("a", buffering=1)
+        self._events = None
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._events = SummaryWriter(str(run.tensorboard), purge_step=None if resume_at is None else resume_at + 1)
+
+    def write(self, update: int, values: Mapping[str, float]) -> None:
+        """Write one row; NaN (nothing to report) becomes null."""
+        finite = {k: (v if math.isfinite(v) else None) for k, v in values.items()}
+        self._file.write(json.dumps({"update": update, **finite}) + "\n")
+        if self._events is not None:
+            for key, value in finite.items():
+                if value is not None:
+                    self._events.add_scalar(key, value, update)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def episode_metrics(episodes: Sequence[EpisodeResult]) -> dict[str, float]:
+    """Success, return, length and invalid rate of finished episodes; NaN where none finished."""
+    steps = sum(e.length_steps for e in episodes)
+    probes = sum(e.recognition_steps for e in episodes)
+    count = len(episodes)
+
+    def mean(total: float, over: int) -> float:
+        return total / over if over else math.nan
+
+    return {
+        "success_rate": mean(sum(e.success for e in episodes), count),
+        "mean_return": mean(sum(e.episode_return for e in episodes), count),
+        "mean_length": mean(steps, count),
+        "invalid_rate": mean(sum(e.invalid_steps for e in episodes), steps),
+        "truncation_rate": mean(sum(e.truncated for e in episodes), count),
+        "recognition_accuracy": mean(sum(e.recognized_steps for e in episodes), probes),
+    }
+
+
+def rollout_metrics(reports: Sequence[RolloutReport], wall_s: float) -> dict[str, float]:
+    """Metrics of one rollout over all workers; `wall_s` is how long the driver waited for it, in seconds."""
+    episodes = [e for report in reports for e in report.episodes]
+    steps = sum(r.env_steps for r in reports)
+    values = {f"rollout/{k}": v for k, v in episode_metrics(episodes).items()}
+    # The invalid rate counts every sampled step, also those of episodes that are still open.
+    values["rollout/invalid_rate"] = sum(r.invalid_steps for r in reports) / max(1, steps)
+    values |= {
+        "rollout/episodes": len(episodes),
+        "rollout/env_steps": steps,
+        "rollout/env_errors": sum(r.env_errors for r in reports),
+        "rollout/sampled_tokens": sum(r.sampled_tokens for r in reports),
+        "speed/env_steps_per_s": steps / wall_s,
+        "speed/sampled_tokens_per_s": sum(r.sampled_tokens for r in reports) / wall_s,
+        "time/rollout_s": wall_s,
+    }
+    return values
+
+
+def _drop_rows_after(path: Path, update: int) -> None:
+    if not path.is_file():
+        return
+    rows = [line for line in path.read_text().splitlines() if json.loads(line)["update"] <= update]
+    path.write_text("".join(f"{row}\n" for row in rows))

@@ -1,0 +1,116 @@
+"""Which process gets which resources: checked before anything starts, then reserved as one placement group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from cluster.config import RunConfig
+from protocol.errors import DeadlineExceeded, PlacementError
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a run reserves, one bundle per process: the learner, then the servers, then the workers."""
+
+    bundles: tuple[dict[str, float], ...]
+
+    @property
+    def cpus(self) -> float:
+        """CPUs over all bundles."""
+        return sum(b.get("CPU", 0.0) for b in self.bundles)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs over all bundles."""
+        return sum(b.get("GPU", 0.0) for b in self.bundles)
+
+
+def demand_of(config: RunConfig) -> Demand:
+    """Resources of a run; one-GPU mode is `learner.gpus` and `servers.gpus` below 1."""
+    learner = {"CPU": 1.0, "GPU": config.learner.gpus}
+    server = {"CPU": 1.0, "GPU": config.servers.gpus * config.servers.tensor_parallel}
+    worker = {"CPU": config.workers.cpus_per_worker}
+    bundles = [learner, *[server] * config.servers.count, *[worker] * config.workers.count]
+    return Demand(tuple({k: v for k, v in b.items() if v > 0} for b in bundles))
+
+
+def local_gpus() -> int:
+    """GPUs of this machine, found without loading torch."""
+    from ray._private.accelerators import NvidiaGPUAcceleratorManager
+
+    return NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
+
+
+def check_fits(demand: Demand, cpus: float, gpus: float, *, where: str) -> None:
+    """Refuse a run that can never be placed.
+
+    Raises:
+        PlacementError: Names what is asked for, what is there, and which keys to change.
+    """
+    if demand.gpus > gpus:
+        raise PlacementError(
+            f"The run asks for {demand.gpus:g} GPU(s), {where} has {gpus:g}.",
+            "lower learner.gpus, servers.gpus, servers.count or servers.tensor_parallel (0 GPUs runs on CPU)",
+        )
+    if demand.cpus > cpus:
+        raise PlacementError(
+            f"The run asks for {demand.cpus:g} CPU(s), {where} has {cpus:g}.",
+            "lower workers.count or workers.cpus_per_worker, or add nodes to the cluster",
+        )
+
+
+class Placement:
+    """The reserved resources: one bundle per process, spread over the nodes."""
+
+    def __init__(self, config: RunConfig, deadline_s: float) -> None:
+        """Reserve.
+
+        Raises:
+            PlacementError: The cluster is too small.
+            DeadlineExceeded: The resources exist but did not become free in time.
+        """
+        demand = demand_of(config)
+        resources = ray.cluster_resources()
+        check_fits(demand, resources.get("CPU", 0), resources.get("GPU", 0), where="the Ray cluster")
+        self._servers = config.servers.count
+        # A bundle must not be empty; workers without a CPU share are scheduled without a bundle.
+        self._bundles = demand.bundles
+        self.group: PlacementGroup = placement_group([b for b in demand.bundles if b], strategy="SPREAD")
+        if not self.group.wait(timeout_seconds=deadline_s):
+            remove_placement_group(self.group)
+            raise DeadlineExceeded(
+                f"Waited {deadline_s:g} s for {demand.cpus:g} CPU(s) and {demand.gpus:g} GPU(s) to become free.",
+                "wait for other jobs on the cluster to end, or raise ray.start_timeout_s",
+            )
+
+    def learner_options(self) -> dict[str, object]:
+        """Options of the learner's Ray actor."""
+        return self._options(0)
+
+    def server_options(self, index: int) -> dict[str, object]:
+        """Options of the n-th server's Ray actor."""
+        return self._options(1 + index)
+
+    def worker_options(self, index: int) -> dict[str, object]:
+        """Options of the n-th worker's Ray actor."""
+        return self._options(1 + self._servers + index)
+
+    def release(self) -> None:
+        """Give the resources back; processes that still run in them are ended."""
+        remove_placement_group(self.group)
+
+    def _options(self, index: int) -> dict[str, object]:
+        bundle = self._bundles[index]
+        if not bundle:
+            return {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
+        return {
+            "num_cpus": bundle.get("CPU", 0.0),
+            "num_gpus": bundle.get("GPU", 0.0),
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                placement_group=self.group, placement_group_bundle_index=index
+            ),
+        }

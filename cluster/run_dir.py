@@ -1,0 +1,141 @@
+"""The run directory: where everything a run leaves behind has its place.
+
+Files appear under a temporary name and are renamed when complete, so that a reader never meets half a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from protocol.errors import CheckpointError
+
+STATE_FILE = "run_state.json"
+
+
+class RunDir:
+    """Paths of one run, and the few operations on them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @classmethod
+    def create(cls, runs_dir: str | Path, name: str) -> RunDir:
+        """Make `runs_dir/name`, or `name-2`, `name-3`, ... where that exists."""
+        parent = Path(runs_dir)
+        parent.mkdir(parents=True, exist_ok=True)
+        attempt = 1
+        while True:
+            root = parent / (name if attempt == 1 else f"{name}-{attempt}")
+            try:
+                root.mkdir()
+                return cls(root)
+            except FileExistsError:
+                attempt += 1
+
+    @classmethod
+    def open(cls, root: str | Path) -> RunDir:
+        """An existing run.
+
+        Raises:
+            CheckpointError: The folder is no run directory.
+        """
+        run = cls(Path(root))
+        if not run.config.is_file():
+            raise CheckpointError(
+                f"{root} is no run directory: it has no config.yaml.", "name a folder that `croupier train` wrote"
+            )
+        return run
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.root / "config.yaml"
+
+    @property
+    def card(self) -> Path:
+        """Versions, seeds, hardware and results."""
+        return self.root / "card.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per update."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard events."""
+        return self.root / "tensorboard"
+
+    @property
+    def base_model(self) -> Path:
+        """The tiny model before supervised fine-tuning."""
+        return self.root / "base_model"
+
+    @property
+    def model(self) -> Path:
+        """The model that adapters belong to (after supervised fine-tuning)."""
+        return self.root / "model"
+
+    @property
+    def trajectories(self) -> Path:
+        """Parquet files in the schema of the wire."""
+        return self.root / "trajectories"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder per saved update, named by its number."""
+        return self.root / "checkpoints"
+
+    def latest_checkpoint(self) -> Path:
+        """Folder of the newest complete checkpoint.
+
+        Raises:
+            CheckpointError: There is none.
+        """
+        found = self._complete_checkpoints()
+        if not found:
+            raise CheckpointError(
+                f"{self.root} holds no complete checkpoint.", "let the run reach its first checkpoint, or start anew"
+            )
+        return found[-1]
+
+    def write_checkpoint(self, update: int, state: dict[str, Any], fill: Callable[[Path], None], keep: int) -> Path:
+        """Write `checkpoints/<update>`: `fill` writes the learner's part, the run's `state` comes beside it.
+
+        Args:
+            update: Number of policy updates done.
+            state: Plain JSON values.
+            fill: Called with the folder to create; must not return before everything is on disk.
+            keep: How many of the newest checkpoints stay.
+        """
+        final = self.checkpoints / f"{update:06d}"
+        partial = self.checkpoints / f".{update:06d}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        fill(partial)
+        (partial / STATE_FILE).write_text(json.dumps(state))
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        for old in self._complete_checkpoints()[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        return final
+
+    def _complete_checkpoints(self) -> list[Path]:
+        return sorted(p for p in self.checkpoints.glob("[0-9]*") if (p / STATE_FILE).is_file())
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """The run's part of a checkpoint."""
+    return json.loads((checkpoint / STATE_FILE).read_text())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON under a temporary name, then rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    temporary.replace(path)

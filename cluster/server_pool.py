@@ -1,0 +1,135 @@
+"""The inference servers of a run: start, publish to all, retire, and bring restarted ones back in sync."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, RayActorError
+
+from actors.sampler import ServerInfo
+from cluster.config import ServersConfig
+from cluster.placement import Placement
+from cluster.server_actor import ServerActor
+from cluster.waiting import StopFlag, get, wait_for
+from protocol.adapter import Acknowledgement
+from protocol.errors import ServerDied, ServerStartError
+
+SUPERVISE_EVERY_S = 2.0
+"""Pause between two looks after the servers, in seconds."""
+
+
+class ServerPool:
+    """Owns the server actors.
+
+    A policy version counts as current only when `publish` has returned: every server acknowledged it after its
+    canaries reproduced (invariant 3).
+    """
+
+    def __init__(self, model: str, config: ServersConfig, placement: Placement | None, stop: StopFlag) -> None:
+        self._config = config
+        self._stop = stop
+        self._live: dict[int, ray.ObjectRef] = {}
+        self.restarts = 0
+        """How often a server had to be brought back."""
+        self._looked_at = time.monotonic()
+        self._repairs: dict[int, ray.ObjectRef] = {}
+        self.handles = [
+            ray.remote(ServerActor)
+            .options(
+                **(placement.server_options(i) if placement else {"num_cpus": 0}),
+                max_concurrency=512,
+                max_restarts=config.max_restarts,
+            )
+            .remote(model, config, f"server-{i}")
+            for i in range(config.count)
+        ]
+        self._starting = [handle.start.remote() for handle in self.handles]
+
+    def wait_started(self, meanwhile: Callable[[], None] | None = None) -> list[ServerInfo]:
+        """Wait until every engine is up.
+
+        Raises:
+            ServerStartError: One did not come up; the message has the cause and the cure.
+            DeadlineExceeded: It takes longer than `servers.start_timeout_s`.
+        """
+        try:
+            return wait_for(
+                self._starting,
+                f"{len(self.handles)} inference server(s) to start",
+                self._config.start_timeout_s + 30.0,
+                stop=self._stop,
+                meanwhile=meanwhile,
+            )
+        except RayActorError as error:
+            raise ServerStartError(
+                f"An inference server's process ended while it started: {error}",
+                "look at its log under the Ray session directory; most often memory ran out",
+            ) from error
+
+    def publish(self, policy_version: int, package: ray.ObjectRef) -> list[Acknowledgement]:
+        """Give every server the package, by reference, and wait for all acknowledgements.
+
+        Raises:
+            AdapterRejected: A server's canaries did not reproduce, or the bytes are not those of the manifest.
+            DeadlineExceeded: A server did not answer in time.
+        """
+        self._live[policy_version] = package
+        acks: list[Acknowledgement] = wait_for(
+            [handle.publish.remote(package) for handle in self.handles],
+            f"all servers to acknowledge policy {policy_version}",
+            self._config.publish_timeout_s + 30.0,
+            meanwhile=self.supervise,
+        )
+        return acks
+
+    def retire_before(self, policy_version: int) -> None:
+        """Free the slots of all versions older than this one."""
+        old = [v for v in self._live if v < policy_version]
+        for version in old:
+            del self._live[version]
+        refs = [handle.retire.remote(v) for v in old for handle in self.handles]
+        wait_for(refs, f"servers to retire policies {old}", self._config.publish_timeout_s)
+
+    def supervise(self) -> None:
+        """Notice restarted servers, start them again and give them the live adapters; called from every wait.
+
+        Raises:
+            ServerDied: A server is gone for good: its restart budget is spent.
+        """
+        now = time.monotonic()
+        if now - self._looked_at < SUPERVISE_EVERY_S:
+            return
+        self._looked_at = now
+        for index, handle in enumerate(self.handles):
+            repair = self._repairs.get(index)
+            if repair is None:
+                self._repairs[index] = handle.status.remote()
+                continue
+            if not ray.wait([repair], timeout=0)[0]:
+                continue
+            del self._repairs[index]
+            self._judge(index, handle, repair)
+
+    def _judge(self, index: int, handle: Any, repair: ray.ObjectRef) -> None:
+        try:
+            status = get(repair, f"status of server-{index}")
+        except ActorDiedError as error:
+            raise ServerDied(
+                f"server-{index} died more than {self._config.max_restarts} time(s): {error}",
+                "look at its log; raise servers.max_restarts if the cause lies outside",
+            ) from error
+        except RayActorError:
+            return  # Ray is restarting it; the next look finds it unstarted
+        if status is not None and not status["started"]:
+            self.restarts += 1
+            self._repairs[index] = handle.resync.remote(list(self._live.values()))
+
+    def stop(self, deadline_s: float = 30.0) -> None:
+        """Stop the engines, then the processes."""
+        refs = [handle.stop.remote() for handle in self.handles]
+        ray.wait(refs, num_returns=len(refs), timeout=deadline_s)
+        for handle in self.handles:
+            ray.kill(handle)

@@ -1,0 +1,61 @@
+"""Received trajectories to Parquet, in the schema of the wire, for pandas, DuckDB and the report.
+
+Rows of update n are in `steps-<n>.parquet`; a frame is written once, in the `frames-<n>.parquet` of the update that
+saw it first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from protocol.codec import TrajectoryBatch
+from protocol.schema import FRAME_SCHEMA, STEP_SCHEMA
+
+
+class TrajectoryFiles:
+    """Appends one pair of files per update; a resumed run overwrites those of its lost continuation."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._written: set[bytes] = set()
+
+    def write(self, update: int, batches: Sequence[TrajectoryBatch]) -> None:
+        """Write all rows that were received for this update, also those that were then refused."""
+        steps = pa.Table.from_batches([b.steps for b in batches], STEP_SCHEMA)
+        frames = pa.Table.from_batches([b.frames for b in batches], FRAME_SCHEMA)
+        fresh = []
+        for row, digest in enumerate(frames.column("digest").to_pylist()):
+            if digest not in self._written:
+                self._written.add(digest)
+                fresh.append(row)
+        self._replace(f"steps-{update:06d}.parquet", steps)
+        if fresh:
+            self._replace(f"frames-{update:06d}.parquet", frames.take(pa.array(fresh)))
+
+    def _replace(self, name: str, table: pa.Table) -> None:
+        partial = self._folder / f".{name}.partial"
+        pq.write_table(table, partial, compression="zstd")
+        partial.replace(self._folder / name)
+
+
+def read_steps(folder: Path) -> pa.Table:
+    """All rows of a run, in the order of the updates."""
+    files = sorted(folder.glob("steps-*.parquet"))
+    return pa.concat_tables([pq.read_table(f) for f in files]) if files else STEP_SCHEMA.empty_table()
+
+
+def read_frames(folder: Path, digests: Sequence[bytes] | None = None) -> dict[bytes, bytes]:
+    """Compressed frames by digest: all, or the given ones."""
+    found: dict[bytes, bytes] = {}
+    for file in sorted(folder.glob("frames-*.parquet")):
+        table = pq.read_table(file)
+        if digests is not None:
+            table = table.filter(pc.is_in(table.column("digest"), pa.array(digests, table.schema.field("digest").type)))
+        found |= dict(zip(table.column("digest").to_pylist(), table.column("data").to_pylist(), strict=True))
+    return found

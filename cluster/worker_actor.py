@@ -1,0 +1,73 @@
+"""A rollout worker as a Ray actor: builds the plain worker of `actors/` in its own process and forwards to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+import envs
+from actors.prompting import ImageSize, PromptEncoder
+from actors.worker import RolloutReport, RolloutWorker
+from cluster.config import EnvConfig
+from cluster.ray_sampler import RaySampler
+from protocol.codec import TrajectoryBatch
+from protocol.episode import EpisodeResult
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """Everything a worker is built from, in plain values."""
+
+    run_id: str
+    model: str
+    env: EnvConfig
+    image_tokens: dict[ImageSize, int]
+    slots: int
+    max_tokens: int
+    seed: int
+    deterministic: bool
+    sample_deadline_s: float
+
+
+class WorkerActor:
+    """Wraps one `RolloutWorker`."""
+
+    def __init__(self, spec: WorkerSpec, worker_id: str, servers: Sequence[ray.actor.ActorHandle]) -> None:
+        # Ray starts a crashed actor again under the same arguments; its rows must not repeat the names of lost ones.
+        restarted = ray.get_runtime_context().was_current_actor_reconstructed
+        self._worker = RolloutWorker(
+            run_id=spec.run_id,
+            worker_id=f"{worker_id}r{ray.get_runtime_context().get_worker_id()[:8]}" if restarted else worker_id,
+            make_env=lambda: envs.make(spec.env.id, adapter=spec.env.adapter, **spec.env.kwargs),
+            encoder=PromptEncoder(spec.model, spec.image_tokens),
+            sampler=RaySampler(servers, deadline_s=spec.sample_deadline_s),
+            slots=spec.slots,
+            max_tokens=spec.max_tokens,
+            seed=spec.seed,
+            deterministic=spec.deterministic,
+            sample_deadline_s=spec.sample_deadline_s,
+        )
+
+    async def ping(self) -> str:
+        """Name of the worker, once it is built."""
+        return self._worker.worker_id
+
+    async def collect(
+        self, num_steps: int, policy_version: int, temperature: float
+    ) -> tuple[TrajectoryBatch, RolloutReport, dict[str, Any]]:
+        """See `RolloutWorker.collect`; the state to resume from comes third."""
+        batch, report = await self._worker.collect(num_steps, policy_version, temperature)
+        return batch, report, self._worker.state_dict()
+
+    async def run_episodes(
+        self, seeds: Sequence[int], policy_version: int, temperature: float
+    ) -> list[EpisodeResult]:
+        """See `RolloutWorker.run_episodes`."""
+        return await self._worker.run_episodes(seeds, policy_version, temperature)
+
+    async def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """See `RolloutWorker.load_state_dict`."""
+        self._worker.load_state_dict(saved)

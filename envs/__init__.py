@@ -1,0 +1,18 @@
+"""Environments and their language: gymnasium environments, task adapters, registry, conformance kit.
+
+Importing this package registers its environments with gymnasium; `make` gives an environment and its adapter.
+It knows nothing of models, tokens, Ray or the rest of the system.
+"""
+
+from envs.base import TaskAdapter
+from envs.registry import known_ids, make, register
+
+__all__ = ["TaskAdapter", "known_ids", "make", "register"]
+
+# The outer limit of 300 steps is the original's; the games' own rules end every episode long before it.
+register(
+    "gym_cards/NumberLine-v0",
+    env="envs.gym_cards.number_line:NumberLine",
+    adapter="envs.gym_cards.number_line_task:NumberLineTask",
+    max_episode_steps=300,
+)

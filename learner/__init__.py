@@ -1,0 +1,1 @@
+"""Policy model, losses and training: torch, transformers and peft; knows neither vLLM nor environments."""

@@ -1,0 +1,70 @@
+"""Generalised advantage estimation, and the normalisation of advantages: pure functions of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+_EPSILON = 1e-5
+"""Added to the standard deviation in `normalize`, as in RL4VLM."""
+
+
+def generalized_advantages(
+    rewards: torch.Tensor,
+    values: torch.Tensor,
+    last_rows: Sequence[int],
+    bootstrap_values: torch.Tensor,
+    *,
+    gamma: float,
+    gae_lambda: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Advantages and returns of every row (arXiv 1506.02438, equations 11, 12 and 16).
+
+    delta_t = r_t + gamma * V(s_{t+1}) - V(s_t);  A_t = delta_t + gamma * lambda * A_{t+1};  return_t = A_t +
+    V(s_t). The recursion never crosses the end of a trajectory. What follows the last row is
+    `bootstrap_values`: 0 where the episode terminated, the value of the real next state where it was
+    truncated, cut or failed. (RL4VLM treats a truncation like a termination and bootstraps from a wrong
+    prompt; here the row carries the next state.)
+
+    Args:
+        rewards: [N], the rows of B trajectories one after another.
+        values: [N], the critic's, without gradient.
+        last_rows: B rising row indices; the last is N - 1.
+        bootstrap_values: [B].
+        gamma: discount of one step.
+        gae_lambda: weight of longer estimates.
+
+    Returns:
+        Advantages [N] and returns [N], float32, computed in double precision.
+
+    Raises:
+        ValueError: Lengths do not fit together.
+    """
+    rows = len(rewards)
+    if len(values) != rows or len(bootstrap_values) != len(last_rows) or (rows and last_rows[-1] != rows - 1):
+        raise ValueError(
+            f"{rows} rewards, {len(values)} values, {len(last_rows)} trajectories and "
+            f"{len(bootstrap_values)} bootstrap values do not belong together"
+        )
+    reward, value, bootstrap = rewards.tolist(), values.tolist(), bootstrap_values.tolist()
+    advantages = [0.0] * rows
+    trajectory = len(last_rows)
+    next_value = next_advantage = 0.0
+    for row in reversed(range(rows)):
+        if trajectory and row == last_rows[trajectory - 1]:
+            trajectory -= 1
+            next_value, next_advantage = bootstrap[trajectory], 0.0
+        delta = reward[row] + gamma * next_value - value[row]
+        next_advantage = delta + gamma * gae_lambda * next_advantage
+        next_value = value[row]
+        advantages[row] = next_advantage
+    double = torch.tensor(advantages, dtype=torch.float64)
+    return double.float(), (double + values.double().cpu()).float()
+
+
+def normalize(advantages: torch.Tensor) -> torch.Tensor:
+    """Shift to mean 0 and scale to unbiased standard deviation 1; a single row becomes 0."""
+    if len(advantages) < 2:
+        return torch.zeros_like(advantages)
+    return (advantages - advantages.mean()) / (advantages.std() + _EPSILON)

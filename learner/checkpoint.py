@@ -1,0 +1,197 @@
+"""Checkpoints: a directory of safetensors and JSON, never a pickle; written under a temporary name, renamed
+last.
+
+    adapter/adapter_model.safetensors, adapter/adapter_config.json   opens unchanged in PEFT and vLLM
+    value_head.safetensors
+    optimizer.safetensors                                            Adam's state, flattened to
+    `parameter/moment` counters.json                                                    versions, ledger,
+    published digests, identity
+
+There is no random state to keep: every draw of the learner is seeded by the run's seed and the policy
+version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from learner.adapter_export import CONFIG_FILE, WEIGHTS_FILE, adapter_config, adapter_weights
+from learner.policy import Policy
+from protocol.errors import CheckpointError
+
+FORMAT = 1
+"""Version of this layout, in counters.json."""
+
+_ADAPTER = Path("adapter")
+_VALUE_HEAD = "value_head.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
+_COUNTERS = "counters.json"
+_SEPARATOR = "/"
+_SAMPLED_BYTES = 1 << 20
+
+
+def save_checkpoint(
+    directory: Path | str, policy: Policy, optimizer: torch.optim.Optimizer, base_model: Path, counters: dict
+) -> Path:
+    """Write a checkpoint; an older one at the same place is replaced.
+
+    Args:
+        directory: where it will appear, complete; parents are created.
+        policy: adapter and value head.
+        optimizer: over the policy's parameters, adapter first.
+        base_model: folder of the base weights, recorded and fingerprinted.
+        counters: JSON-able state of the learner.
+    """
+    directory = Path(directory)
+    staging = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    (staging / _ADAPTER).mkdir(parents=True)
+    try:
+        (staging / _ADAPTER / WEIGHTS_FILE).write_bytes(adapter_weights(policy, torch.float32))
+        (staging / _ADAPTER / CONFIG_FILE).write_bytes(adapter_config(policy, base_model))
+        save_file(_cpu(dict(policy.value_parameters())), staging / _VALUE_HEAD)
+        save_file(_cpu(_optimizer_tensors(policy, optimizer)), staging / _OPTIMIZER)
+        identity = {"format": FORMAT, "model": model_fingerprint(base_model), "shapes": _shapes(policy)}
+        (staging / _COUNTERS).write_text(json.dumps(identity | counters, indent=2, sort_keys=True))
+        _rename_over(staging, directory)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return directory
+
+
+def load_checkpoint(
+    directory: Path | str, policy: Policy, optimizer: torch.optim.Optimizer, base_model: Path
+) -> dict:
+    """Restore policy and optimizer exactly; returns the counters. Nothing is changed unless everything fits.
+
+    Raises:
+        CheckpointError: The directory is missing or incomplete, of another format, or it belongs to other
+            base weights or to an adapter or value head of another shape.
+    """
+    directory = Path(directory)
+    counters = _read_counters(directory)
+    if counters.get("format") != FORMAT:
+        raise CheckpointError(
+            f"Checkpoint {str(directory)!r} has format {counters.get('format')}, this build reads {FORMAT}.",
+            "resume with the release of croupier that wrote it",
+        )
+    if counters.pop("model") != model_fingerprint(base_model):
+        raise CheckpointError(
+            f"Checkpoint {str(directory)!r} belongs to other base weights than those of {str(base_model)!r}.",
+            "resume with the model folder that the run started from",
+        )
+    if counters.pop("shapes") != _shapes(policy):
+        raise CheckpointError(
+            f"Checkpoint {str(directory)!r} has an adapter or value head of another shape than configured.",
+            "keep learner.lora and learner.ppo.value_hidden_sizes as they were when the run started",
+        )
+    adapter = _read_tensors(directory / _ADAPTER / WEIGHTS_FILE)
+    critic = _read_tensors(directory / _VALUE_HEAD)
+    moments = _read_tensors(directory / _OPTIMIZER)
+    _require_keys(directory / _ADAPTER / WEIGHTS_FILE, adapter, get_peft_model_state_dict(policy.peft_model))
+    _require_keys(directory / _VALUE_HEAD, critic, policy.value_parameters())
+    set_peft_model_state_dict(policy.peft_model, adapter)
+    policy.value_head.load_state_dict(critic)
+    _load_optimizer(policy, optimizer, moments)
+    return counters
+
+
+def model_fingerprint(folder: Path) -> str:
+    """SHA-256 (hex) over a model's configuration and over size, beginning and end of every weights file.
+
+    Reading whole weights would take minutes for a large model; training changes every part of them anyway.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as handle:
+            digest.update(handle.read(_SAMPLED_BYTES))
+            handle.seek(max(0, size - _SAMPLED_BYTES))
+            digest.update(handle.read())
+    return digest.hexdigest()
+
+
+def _rename_over(staging: Path, directory: Path) -> None:
+    if not directory.exists():
+        staging.rename(directory)
+        return
+    # A directory cannot be renamed onto one that holds files; the old one stays whole until the new one is in
+    # place.
+    retired = directory.with_name(f".{directory.name}.{os.getpid()}.old")
+    directory.rename(retired)
+    staging.rename(directory)
+    shutil.rmtree(retired)
+
+
+def _shapes(policy: Policy) -> dict[str, list[int]]:
+    parameters = policy.adapter_parameters() | policy.value_parameters()
+    return {name: list(p.shape) for name, p in parameters.items()} | {"lora_alpha": [policy.lora.alpha]}
+
+
+def _parameter_names(policy: Policy) -> list[str]:
+    """Names in the order in which the optimizer numbers its parameters."""
+    return [*policy.adapter_parameters(), *(f"value_head.{name}" for name in policy.value_parameters())]
+
+
+def _optimizer_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    names = _parameter_names(policy)
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{names[number]}{_SEPARATOR}{moment}": tensor
+        for number, moments in state.items()
+        for moment, tensor in moments.items()
+    }
+
+
+def _load_optimizer(
+    policy: Policy, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+) -> None:
+    number_of = {name: number for number, name in enumerate(_parameter_names(policy))}
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, moment = key.rsplit(_SEPARATOR, 1)
+        state.setdefault(number_of[name], {})[moment] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _cpu(tensors: dict) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _read_counters(directory: Path) -> dict:
+    try:
+        return json.loads((directory / _COUNTERS).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{str(directory)!r} is not a checkpoint: {_COUNTERS} cannot be read ({error}).",
+            "name a directory below checkpoints/ of a run",
+        ) from error
+
+
+def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"Checkpoint file {str(file)!r} cannot be read ({error}).", "resume from an older checkpoint"
+        ) from error
+
+
+def _require_keys(file: Path, found: dict, expected: dict) -> None:
+    if found.keys() != expected.keys():
+        different = sorted(found.keys() ^ expected.keys())
+        raise CheckpointError(
+            f"Checkpoint file {str(file)!r} and this policy differ in {len(different)} tensors, "
+            f"first {different[0]!r}."
+        )

@@ -1,0 +1,171 @@
+"""The learner: receives trajectories, updates the policy, packages adapters, saves and resumes.
+
+A plain class without threads or Ray; `cluster` drives it, in its own process or in somebody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from learner.adapter_export import CanaryPrompt, build_package
+from learner.admission import Admission, Ledger
+from learner.backbone import Backbone
+from learner.checkpoint import load_checkpoint, save_checkpoint
+from learner.config import LearnerConfig
+from learner.model_folder import check_model_folder
+from learner.policy import Policy
+from learner.ppo import PPO
+from learner.rows import gather_rows
+from protocol.adapter import AdapterPackage
+from protocol.codec import TrajectoryBatch
+from protocol.errors import CheckpointError, TrajectoryError
+from protocol.validation import AdmissionRules, Rejection
+
+
+class Learner:
+    """Trains one policy.
+
+    Args:
+        model_path: Hugging Face folder of the base weights.
+        config: settings.
+        banned_token_ids: ids that the sampler never samples; the very list the sampler was given.
+        seed: of the initial adapter and of every shuffle.
+
+    Raises:
+        ModelFolderError: The folder is missing or incomplete.
+    """
+
+    def __init__(
+        self, model_path: str | Path, config: LearnerConfig, banned_token_ids: Collection[int], seed: int
+    ) -> None:
+        self._model_path = check_model_folder(model_path)
+        self._config = config
+        self._seed = seed
+        backbone = Backbone.load(self._model_path, config.compute)
+        self.policy = Policy(
+            backbone,
+            config.lora,
+            value_hidden_sizes=config.ppo.value_hidden_sizes,
+            value_gradient_to_backbone=config.ppo.value_gradient_to_backbone,
+            banned_token_ids=banned_token_ids,
+            seed=seed,
+        )
+        self._algorithm = PPO(self.policy, config.ppo, config.compute.micro_batch_tokens)
+        self._admission = Admission(
+            backbone.images,
+            banned_token_ids,
+            max_staleness=config.max_staleness,
+            kept_rejections=config.kept_rejections,
+        )
+        self._published: dict[int, bytes] = {}
+        self._policy_version = 0
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the weights as they are now: 0 for the fresh adapter, one more after each update."""
+        return self._policy_version
+
+    @property
+    def ledger(self) -> Ledger:
+        """Every received trajectory by its fate; live."""
+        return self._admission.ledger
+
+    @property
+    def rejections(self) -> list[Rejection]:
+        """The last trajectories refused as invalid, oldest first."""
+        return list(self._admission.rejections)
+
+    def receive(self, batches: Iterable[TrajectoryBatch]) -> list[Rejection]:
+        """Check and keep deliveries; returns what was refused as invalid. Repeated deliveries do no harm."""
+        backbone = self.policy.backbone
+        rules = AdmissionRules(backbone.vocab_size, backbone.image_token_id, self._published)
+        return [
+            rejection
+            for batch in batches
+            for rejection in self._admission.receive(batch, rules, self._policy_version)
+        ]
+
+    def update(self) -> dict[str, float]:
+        """Train on everything that waits and is fresh enough; the policy version goes up by one.
+
+        Returns:
+            Metrics of the update (see `learner.ppo`), of the rows it saw, and of the ledger.
+
+        Raises:
+            TrajectoryError: Nothing waits that may be trained on.
+            UpdateDiverged: A loss or gradient was not finite. The version stays; the trajectories go on
+                waiting; the weights are those after the last finite step, so resume from a checkpoint.
+        """
+        batches = self._admission.take(self._policy_version)
+        if not batches:
+            raise TrajectoryError(
+                f"No trajectory waits for update {self._policy_version} ({asdict(self.ledger)}).",
+                "receive trajectories first, and publish each version before it samples",
+            )
+        rows = gather_rows(batches)
+        metrics = self._algorithm.update(
+            rows, policy_version=self._policy_version, generator=self._generator(self._policy_version)
+        )
+        staleness = self._policy_version - rows.policy_versions
+        trajectories = self._admission.mark_trained()
+        self._policy_version += 1
+        return {
+            **metrics,
+            "policy_version": float(self._policy_version),
+            "rows": float(len(rows)),
+            "trajectories": float(trajectories),
+            "response_tokens": float(sum(len(r) for r in rows.responses)),
+            "reward_mean": float(rows.rewards.mean()),
+            "staleness_mean": float(staleness.mean()),
+            "staleness_max": float(staleness.max()),
+            **{f"ledger_{fate}": float(count) for fate, count in asdict(self.ledger).items()},
+        }
+
+    def package(self, prompts: Sequence[CanaryPrompt]) -> AdapterPackage:
+        """The adapter of the current version with scored canaries; from now on its rows are admitted.
+
+        Raises:
+            RequestRefused: A canary is malformed.
+        """
+        package = build_package(self.policy, self._model_path, self._policy_version, prompts)
+        self._published[self._policy_version] = package.manifest.digest
+        return package
+
+    def save(self, directory: str | Path) -> Path:
+        """Write a checkpoint (see `learner.checkpoint`). Waiting trajectories are not part of it."""
+        counters = {
+            "policy_version": self._policy_version,
+            "seed": self._seed,
+            "published": {str(version): digest.hex() for version, digest in self._published.items()},
+            "admission": self._admission.state(),
+        }
+        return save_checkpoint(directory, self.policy, self._algorithm.optimizer, self._model_path, counters)
+
+    def load(self, directory: str | Path) -> None:
+        """Continue from a checkpoint exactly as if there had been no break; the run's seed comes with it.
+
+        Raises:
+            CheckpointError: The directory is no checkpoint, or one of another model or shape.
+        """
+        counters = load_checkpoint(directory, self.policy, self._algorithm.optimizer, self._model_path)
+        try:
+            self._seed = counters["seed"]
+            self._policy_version = counters["policy_version"]
+            self._published = {int(v): bytes.fromhex(d) for v, d in counters["published"].items()}
+            self._admission.load_state(counters["admission"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"The counters of checkpoint {str(directory)!r} are damaged: {error!r}."
+            ) from error
+
+    def _generator(self, policy_version: int) -> torch.Generator:
+        """Shuffles one update; a function of seed and version, so that nothing need be saved."""
+        state = np.random.SeedSequence([self._seed, policy_version]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator()
+        generator.manual_seed(int(state) >> 1)
+        return generator

@@ -1,0 +1,123 @@
+"""Actor and critic on one set of base weights: backbone, LoRA adapter and value head."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel, get_peft_model
+from torch import nn
+
+from learner.backbone import Backbone
+from learner.batching import TokenBatch
+from learner.config import LoraConfig
+from learner.scopes import lora_targets, targets_regex
+from learner.value_head import ValueHead
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What one forward pass says about B rows."""
+
+    log_probs: torch.Tensor
+    """float32 [B, T]: log-prob of each response token; 0 at padding."""
+    values: torch.Tensor
+    """float32 [B]: value of the state that the prompt describes."""
+
+
+class Policy:
+    """The model that PPO trains: only the adapter and the value head have gradients.
+
+    Args:
+        backbone: frozen base weights; the adapter is injected into its model.
+        lora: rank, scale and targets of the adapter.
+        value_hidden_sizes: widths of the critic's hidden layers.
+        value_gradient_to_backbone: whether values carry a gradient into the adapter.
+        banned_token_ids: ids that the sampler never samples; the same list that it was given.
+        seed: of the initial adapter and value head. torch's global generator is left as it was.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        lora: LoraConfig,
+        *,
+        value_hidden_sizes: tuple[int, ...],
+        value_gradient_to_backbone: bool,
+        banned_token_ids: Collection[int],
+        seed: int,
+    ) -> None:
+        self.backbone = backbone
+        self.lora = lora
+        self.lora_targets = lora_targets(backbone.model, lora.targets)
+        self.banned_mask = backbone.banned_mask(banned_token_ids)
+        self._value_gradient = value_gradient_to_backbone
+        config = PeftLoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=targets_regex(self.lora_targets),
+            bias="none",
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.peft_model: PeftModel = get_peft_model(backbone.model, config)  # type: ignore[assignment]
+            self.value_head = ValueHead(backbone.hidden_size, value_hidden_sizes).to(backbone.device)
+        self.peft_model.eval()
+        backbone.vision.frozen = lora.targets == "language"
+
+    def evaluate(self, batch: TokenBatch) -> Evaluation:
+        """Log-probs and values of one batch in one forward pass, with gradient where torch records one."""
+        batch = batch.to(self.backbone.device)
+        hidden = self.backbone.hidden_states(batch)
+        log_probs = self.backbone.log_probs(batch, hidden, self.banned_mask)
+        return Evaluation(log_probs, self._values(batch, hidden))
+
+    def log_probs(self, batch: TokenBatch, *, ban: bool = True) -> torch.Tensor:
+        """Log-probs of the response tokens, float32 [B, T]; `ban=False` takes the whole vocabulary."""
+        batch = batch.to(self.backbone.device)
+        mask = self.banned_mask if ban else None
+        return self.backbone.log_probs(batch, self.backbone.hidden_states(batch), mask)
+
+    def values(self, batch: TokenBatch) -> torch.Tensor:
+        """Values of the prompts, float32 [B]; the responses, if any, are not looked at."""
+        batch = batch.to(self.backbone.device)
+        return self._values(batch, self.backbone.hidden_states(batch))
+
+    @contextlib.contextmanager
+    def adapter_off(self) -> Iterator[None]:
+        """Inside, log-probs are the base model's. Values are then meaningless."""
+        with self.peft_model.disable_adapter():
+            yield
+
+    @contextlib.contextmanager
+    def adapter_dropout(self) -> Iterator[None]:
+        """Inside, the adapter's dropout is active; the base model's own never is."""
+        layers = [
+            m
+            for n, m in self.peft_model.named_modules()
+            if ".lora_dropout." in n and isinstance(m, nn.Dropout)
+        ]
+        for layer in layers:
+            layer.train()
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.eval()
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        """Trainable adapter weights (float32) by name, in a fixed order."""
+        return {n: p for n, p in self.peft_model.named_parameters() if ".lora_" in n}
+
+    def value_parameters(self) -> dict[str, nn.Parameter]:
+        """Value head weights by name, in a fixed order."""
+        return dict(self.value_head.named_parameters())
+
+    def _values(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+        rows = torch.arange(len(hidden), device=hidden.device)
+        states = hidden[rows, batch.prompt_lengths - 1]
+        return self.value_head(states if self._value_gradient else states.detach())

@@ -1,0 +1,99 @@
+"""Tiny LLaVA (CLIP tower, Llama text model): configuration, processor, tokens, names of the weights."""
+
+import re
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from learner.tiny.config import IMAGE_TOKEN_PX, TinyVLMConfig
+from learner.tiny.tokenizer import token_id
+
+PAD_TOKEN = "<pad>"
+EOS_TOKEN = "</s>"
+IMAGE_TOKENS = {"image_token": "<image>"}
+IMAGE_MARKUP = "<image>"
+
+_WEIGHTS_FILE = "model.safetensors"
+_TOWER_KEY = re.compile(r"^((?:model\.)?vision_tower\.)(?!vision_model\.)")
+_FEATURE_STRATEGY = "default"
+
+
+def build_model(config: TinyVLMConfig, tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
+    """Randomly initialised float32 model; draws from torch's global generator."""
+    model_config = LlavaConfig(
+        text_config=_text_config(config, tokenizer),
+        vision_config=_vision_config(config),
+        image_token_index=token_id(tokenizer, IMAGE_TOKENS["image_token"]),
+        image_seq_length=config.image_tokens,
+        # The usual -2 skips the last layer, which is a waste in a tower of one.
+        vision_feature_layer=-1,
+        vision_feature_select_strategy=_FEATURE_STRATEGY,
+        tie_word_embeddings=True,
+        dtype="float32",
+    )
+    return LlavaForConditionalGeneration(model_config)
+
+
+def build_processor(config: TinyVLMConfig, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    """Processor that resizes the short edge of an image to `image_px` and keeps the square in the middle."""
+    return LlavaProcessor(
+        image_processor=CLIPImageProcessor(
+            size={"shortest_edge": config.image_px},
+            crop_size={"height": config.image_px, "width": config.image_px},
+        ),
+        tokenizer=tokenizer,
+        patch_size=IMAGE_TOKEN_PX,
+        vision_feature_select_strategy=_FEATURE_STRATEGY,
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def save_model(model: LlavaForConditionalGeneration, folder: Path) -> None:
+    """Write configuration and weights under the key names of the hub's LLaVA checkpoints.
+
+    transformers 5 drops the `vision_model` level of a CLIP tower when it saves; vLLM still expects it.
+    """
+    model.save_pretrained(folder)
+    weights = load_file(folder / _WEIGHTS_FILE)
+    renamed = {_TOWER_KEY.sub(r"\1vision_model.", key): tensor for key, tensor in weights.items()}
+    save_file(renamed, folder / _WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def _text_config(config: TinyVLMConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        max_position_embeddings=config.max_position_embeddings,
+        initializer_range=config.initializer_range,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=token_id(tokenizer, EOS_TOKEN),
+        pad_token_id=token_id(tokenizer, PAD_TOKEN),
+    )
+
+
+def _vision_config(config: TinyVLMConfig) -> CLIPVisionConfig:
+    return CLIPVisionConfig(
+        hidden_size=config.vision_hidden_size,
+        intermediate_size=config.vision_intermediate_size,
+        num_hidden_layers=config.vision_layers,
+        num_attention_heads=config.vision_heads,
+        image_size=config.image_px,
+        patch_size=IMAGE_TOKEN_PX,
+        projection_dim=config.hidden_size,
+        initializer_range=config.initializer_range,
+    )
