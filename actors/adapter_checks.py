@@ -11,6 +11,8 @@ from protocol.errors import AdapterRejected
 
 _VISION_PARTS = (".visual.", ".vision_tower.", ".multi_modal_projector.")
 
+_FROZEN_PARTS = (".lm_head.", ".embed_tokens.")
+
 
 def check_package(package: AdapterPackage, *, max_rank: int, vision_adapters: bool) -> None:
     """Checks digest, PEFT configuration and tensor names.
@@ -60,6 +62,11 @@ def _check_names(package: AdapterPackage, vision_adapters: bool) -> None:
             raise AdapterRejected(
                 f"policy version {version} holds the tensor {name!r}, which is no PEFT LoRA matrix.",
                 "export with PEFT's names, without the adapter's name and without the value head",
+            )
+        if any(part in name for part in _FROZEN_PARTS):
+            raise AdapterRejected(
+                f"policy version {version} adapts {name!r}; servers adapt no embeddings and no output layer.",
+                "leave lm_head and embed_tokens out of the adapter's target modules",
             )
         if not vision_adapters and any(part in name for part in _VISION_PARTS):
             # vLLM would ignore these silently.

@@ -1,7 +1,7 @@
 """Rows of one environment slot on their way to becoming trajectories.
 
-The slot appends a row per step; the builder names trajectories, gives the last row its end and its bootstrap state,
-and hands over closed rows with the frames they name. A row that was handed over is never touched again.
+The slot appends a row per step; the builder gives the last row its end and its bootstrap state, and hands over
+closed rows with the frames they name. A row that was handed over is never touched again.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class TrajectoryBuilder:
             TrajectoryError: A trajectory is still open; it has to be closed or cut first.
         """
         if self._open:
-            raise TrajectoryError(f"Trajectory {self._open[0].trajectory_id!r} is still open.", "cut it first")
+            raise TrajectoryError(f"Trajectory {self._open[0].trajectory_id!r} is still open.", "close or cut it first")
         rows, frames = self._closed, list(self._frames.values())
         self._closed, self._frames = [], {}
         return rows, frames

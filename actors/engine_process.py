@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,8 @@ from pathlib import Path
 import psutil
 
 _start_lock = threading.Lock()
-_ERROR_LINE = re.compile(r"\b\w*(Error|Exception|Killed|Interrupt)\b.*")
+_ERROR_LINE = re.compile(r"[\w.]*(Error|Exception)\b")
+_FATAL_SIGNS = ("fatal error", "failed to start", "WorkerProc")
 _TAIL_LINES = 8
 
 
@@ -42,13 +44,14 @@ class EngineLog:
         self.config_path.write_text(json.dumps(config), encoding="utf-8")
 
     def cause(self) -> str:
-        """The first error of the last traceback, or the last line; empty when nothing was logged.
+        """The root error of the engine's death; empty when it had no time to log one.
 
-        The first one is the root: vLLM raises its way up through a process or two afterwards.
+        That is the first error behind the first fatal line: vLLM raises its way up through its processes afterwards,
+        and what was logged before (a refused adapter, say) did not kill it.
         """
         lines = self._lines()
-        errors = [line for line in lines if _ERROR_LINE.match(line.strip())]
-        return (errors[0] if errors else lines[-1] if lines else "").strip()
+        fatal = next((n for n, line in enumerate(lines) if any(sign in line for sign in _FATAL_SIGNS)), len(lines))
+        return next((line.strip() for line in lines[fatal:] if _ERROR_LINE.match(line.strip())), "")
 
     def tail(self) -> str:
         """The last lines, for people."""
@@ -82,8 +85,12 @@ def child_environment(variables: Mapping[str, str | None]) -> Iterator[None]:
                     os.environ[name] = value
             yield
         finally:
-            os.environ.clear()
-            os.environ.update(saved)
+            # Not cleared and refilled: other threads read the environment meanwhile.
+            for name in set(os.environ) - set(saved):
+                del os.environ[name]
+            for name, value in saved.items():
+                if os.environ.get(name) != value:
+                    os.environ[name] = value
 
 
 class ChildWatch:
@@ -105,9 +112,13 @@ class ChildWatch:
         return tuple(sorted(process.pid for process in self._tree()))
 
     def exit_report(self) -> str:
-        """How dead children ended, e.g. `EngineCore exit code -9`."""
-        dead = [child for child in self.children() if child.exitcode is not None]
-        return ", ".join(f"process {child.name} exit code {child.exitcode}" for child in dead)
+        """How dead children ended, e.g. `EngineCore ended with code 1`."""
+        reports = []
+        for child in self.children():
+            if child.exitcode is not None:
+                hint = " (killed; often for lack of memory)" if child.exitcode == -signal.SIGKILL else ""
+                reports.append(f"{child.name} ended with code {child.exitcode}{hint}")
+        return ", ".join(reports)
 
     def kill(self, timeout_s: float) -> None:
         """Kills whatever is left and collects it."""

@@ -21,7 +21,7 @@ class FrameEncoder:
     """
 
     def __init__(self, cache_frames: int = 512, compress_level: int = 1) -> None:
-        self._cache: OrderedDict[bytes, Frame] = OrderedDict()
+        self._cache: OrderedDict[tuple[tuple[int, ...], bytes], Frame] = OrderedDict()
         self._cache_frames = cache_frames
         self._compress_level = compress_level
 
@@ -34,14 +34,17 @@ class FrameEncoder:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"An observation image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}.")
         pixels = np.ascontiguousarray(image)
-        key = hashlib.blake2b(pixels, digest_size=16, salt=f"{image.shape[0]}x{image.shape[1]}".encode()[:16]).digest()
-        frame = self._cache.get(key)
-        if frame is None:
-            buffer = io.BytesIO()
-            Image.fromarray(pixels).save(buffer, format="PNG", compress_level=self._compress_level)
-            frame = self._cache[key] = Frame.of(buffer.getvalue())
-            if len(self._cache) > self._cache_frames:
-                self._cache.popitem(last=False)
-        else:
+        key = (image.shape, hashlib.blake2b(pixels.data, digest_size=16).digest())
+        if key in self._cache:
             self._cache.move_to_end(key)
+            return self._cache[key]
+        frame = self._cache[key] = Frame.of(_png(pixels, self._compress_level))
+        if len(self._cache) > self._cache_frames:
+            self._cache.popitem(last=False)
         return frame
+
+
+def _png(pixels: np.ndarray, compress_level: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=compress_level)
+    return buffer.getvalue()

@@ -1,7 +1,7 @@
 """Response text to an action: the deterministic post-processing function f of RL4VLM (arXiv 2405.10292).
 
-Deviations from the original, which scanned raw text behind the key: the value of the JSON field is looked at first
-and alone, longer action names win over the names they contain ("10" over "1"), and a failure is a status, not a
+Deviations from the original, which scanned raw text behind the key: the value of the JSON field is looked at
+alone, longer action names win over the names they contain ("10" over "1"), and a failure is a status, not a
 silent random action. The caller draws the random legal action of invariant 7.
 """
 
@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 from protocol.trajectory import ParseStatus
 
-ACTION_KEY = '"action":'
-"""The key, lower case and without a blank before the colon; the first occurrence counts, in any letter case."""
-
-_VALUE = re.compile(r'\s*"((?:[^"\\]|\\.)*)"?')
+# The key, then a string, closed or cut off, or else a bare value up to the end of the field. Letter case is
+# ignored by the pattern and not by lowering the text: that can lengthen it and shift every offset.
+_ACTION = re.compile(r'"action":\s*(?:"(?P<string>(?:[^"\\]|\\.)*)|(?P<bare>[^,}\n]*))', re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +29,26 @@ class ParsedAction:
 
 
 def find_action_key(text: str) -> int:
-    """Character offset of the action key in `text`, -1 if it is not there."""
-    return text.lower().find(ACTION_KEY)
+    """Character offset of the first `"action":` in `text`, in any letter case; -1 if it is not there."""
+    match = _ACTION.search(text)
+    return match.start() if match else -1
 
 
 def parse_action(text: str, action_names: Sequence[str], legal: Sequence[str]) -> ParsedAction:
-    """Find the one action that the text names.
+    """Find the one action that the value of the first action key names, in any letter case.
+
+    A value that is no action's name may still contain one, such as "move left"; it must not contain two.
 
     Args:
         text: The sampled response.
         action_names: Every action of the environment.
         legal: The actions allowed in the state the text answers to.
     """
-    start = find_action_key(text)
-    if start < 0:
+    match = _ACTION.search(text)
+    if match is None:
         return ParsedAction(None, ParseStatus.NO_ACTION_KEY)
-    rest = text[start + len(ACTION_KEY) :]
-    match = _VALUE.match(rest)
-    value = (match.group(1) if match else rest).strip().lower()
-    names = _names_in(value, action_names)
+    value = match["string"] or match["bare"] or ""
+    names = _names_in(value.strip().lower(), action_names)
     if not names:
         return ParsedAction(None, ParseStatus.UNKNOWN_ACTION)
     if len(names) > 1:
@@ -73,7 +73,7 @@ def recognized(text: str, truth: Mapping[str, str]) -> bool:
     """Whether every perception field of the response has its true value (an unreadable response has none)."""
     try:
         fields = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, brackets without end
         return False
     if not isinstance(fields, dict):
         return False

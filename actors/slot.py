@@ -1,8 +1,8 @@
 """One environment with the episode that is going on in it.
 
 A rollout worker owns many slots. A slot makes the sample request for its state, turns the sample into an action,
-steps the environment and hands the row to its builder. Everything random in it is a function of (seed, slot, episode, step), so that
-a slot is restored exactly from two small numbers and a list of actions.
+steps the environment and hands the row to its builder. Everything random in it is a function of (seed, slot,
+episode, step), so that a slot is restored exactly from a few numbers and a list of actions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import gymnasium
@@ -18,53 +18,24 @@ import numpy as np
 
 from actors.builder import NextState, SlotIdentity, TrajectoryBuilder
 from actors.frames import FrameEncoder
-from actors.parsing import parse_action, recognized
-from actors.prompting import ImageSize, PromptEncoder
+from actors.prompting import PromptEncoder
 from actors.roles import token_roles
 from actors.sampler import Sample, SampleRequest, SamplingParams
+from actors.states import Answer, TaskState, describe, read_answer
+from actors.tally import EpisodeTally
 from envs.base import TaskAdapter
 from protocol.episode import EpisodeResult
-from protocol.errors import EnvironmentFailed, RequestRefused
-from protocol.trajectory import EndReason, Frame, ParseStatus, Step
+from protocol.errors import CheckpointError, EnvironmentFailed, RequestRefused
+from protocol.trajectory import EndReason, Step
 
 PURPOSES = ("reset", "sample", "fallback", "expert")
 """What a slot draws random numbers for; each use has its own stream."""
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SlotState:
-    """What the policy is about to answer: the prompt and image of one state, and the truth behind it."""
-
-    prompt_token_ids: tuple[int, ...]
-    frames: tuple[Frame, ...]
-    sizes: list[ImageSize]
-    legal: tuple[str, ...]
-    truth: Mapping[str, str]
-    task: str
-    info: Mapping[str, Any]
-
-
-@dataclass(slots=True)
-class EpisodeTally:
-    """Running sums of the episode that is going on."""
-
-    episode_return: float = 0.0
-    steps: int = 0
-    invalid_steps: int = 0
-    recognized_steps: int = 0
-    recognition_steps: int = 0
-
-    def add(self, reward: float, *, legal: bool, recognized: bool, probed: bool) -> None:
-        """Count one step."""
-        self.episode_return += reward
-        self.steps += 1
-        self.invalid_steps += not legal
-        self.recognized_steps += recognized
-        self.recognition_steps += probed
-
-
 MAX_CONSECUTIVE_FAILURES = 3
 """How many environment steps in a row may raise before the worker gives up."""
+
+_PANEL = 2**32 - 1
+"""Stands in the place of a slot's number where an evaluation panel's episode draws: no slot has it."""
 
 
 class EnvSlot:
@@ -93,24 +64,25 @@ class EnvSlot:
         self._identity = identity
         self.builder = TrajectoryBuilder()
         self.episode = -1
-        self._actions: list[str] = []
-        self._piece_start = 0
-        self._reset_seed: int | None = None
-        self._failures_in_a_row = 0
         self.env_errors = 0
-        self.state: SlotState
+        self.state: TaskState
         self.tally = EpisodeTally()
-
-    def reset(self, seed: int | None = None) -> None:
-        """Begin the next episode; `seed` overrides the slot's own seed for it (evaluation panels)."""
-        self.episode += 1
-        self._reset_seed = seed
-        drawn = int(self.draw("reset").integers(2**31)) if seed is None else seed
-        observation, info = self._env.reset(seed=drawn)
-        self._actions = []
+        self._actions: list[str] = []
+        self._env_seed = 0
+        self._panel_seed: int | None = None
         self._piece_start = 0
-        self.tally = EpisodeTally()
-        self.state = self._describe(observation, info)
+        self._failures_in_a_row = 0
+
+    def reset(self, panel_seed: int | None = None) -> None:
+        """Begin the next episode.
+
+        Args:
+            panel_seed: Reset seed of an evaluation panel's episode. All its draws depend on this seed alone,
+                whichever slot and worker play it. Without it the episode is the slot's own next one.
+        """
+        self.episode += 1
+        self._panel_seed = panel_seed
+        self._begin(int(self.draw("reset").integers(2**31)) if panel_seed is None else panel_seed)
 
     def request(self, params: SamplingParams, policy_version: int, *, seeded: bool) -> SampleRequest:
         """The request that asks for a response to the current state."""
@@ -133,63 +105,28 @@ class EnvSlot:
             RequestRefused: The server expanded the prompt into other tokens than this worker would.
             EnvironmentFailed: The environment raised at several steps in a row.
         """
-        state = self.state
         self._check_prompt(sample)
-        text = self._encoder.decode(sample.token_ids)
-        parsed = parse_action(text, self.adapter.action_names or state.legal, state.legal)
-        legal = parsed.status is ParseStatus.OK
-        action = parsed.name if legal and parsed.name is not None else self._random_legal()
-        right = bool(state.truth) and recognized(text, state.truth)
+        answer = read_answer(self._encoder.decode(sample.token_ids), self.adapter, self.state, self._random_legal)
         began = time.perf_counter()
         try:
-            observation, reward, terminated, truncated, info = self._env.step(
-                self.adapter.env_action(action, state.info)
-            )
+            outcome = self._env.step(self.adapter.env_action(answer.action, self.state.info))
         except Exception as error:  # a user's environment may raise anything; the episode ends as data
             return self._abandon(error)
         env_s = time.perf_counter() - began
         self._failures_in_a_row = 0
-        # An environment that reports both has reached a terminal state: nothing lies beyond it to bootstrap from.
-        truncated = bool(truncated) and not terminated
-        row = Step(
-            trajectory_id=f"{self._identity.episode_id(self.episode)}-{self._piece_start}",
-            run_id=self._identity.run_id,
-            worker_id=self._identity.worker_id,
-            env_id=self.adapter.env_id,
-            task=state.task,
-            episode_id=self._identity.episode_id(self.episode),
-            step=self.tally.steps,
-            policy_version=sample.policy_version,
-            adapter_digest=sample.adapter_digest,
-            prompt_token_ids=sample.prompt_token_ids,
-            frame_digests=tuple(f.digest for f in state.frames),
-            response_token_ids=sample.token_ids,
-            behavior_log_probs=sample.log_probs,
-            token_roles=token_roles(sample.token_ids, self._encoder.decode),
-            response_text=text,
-            action=action,
-            parse_status=parsed.status,
-            legal=legal,
-            reward=float(reward),
-            terminated=bool(terminated),
-            truncated=truncated,
-            end_reason=EndReason.NONE,
-            temperature=temperature,
-            info=json.dumps({"truth": dict(state.truth), "recognized": right}),
-            sample_s=sample_s,
-            env_s=env_s,
-        )
-        self.builder.append(row, state.frames)
-        self._actions.append(action)
-        self.tally.add(float(reward), legal=legal, recognized=right, probed=bool(state.truth))
-        if not terminated:
-            self.state = self._describe(observation, info)
-        if not (terminated or truncated):
+        observation, reward, terminated, truncated, info = outcome
+        # An environment that reports both has reached a terminal state: there is nothing to bootstrap from.
+        end = EndReason.TERMINATED if terminated else EndReason.TRUNCATED if truncated else EndReason.NONE
+        row = self._row(sample, answer, float(reward), end, temperature, sample_s, env_s)
+        self.builder.append(row, self.state.frames)
+        self._actions.append(answer.action)
+        self.tally.add(row.reward, legal=answer.legal, recognized=answer.recognized, probed=bool(self.state.truth))
+        if end is not EndReason.TERMINATED:
+            self.state = describe(self.adapter, self._encoder, self._frame_encoder, observation, info)
+        if end is EndReason.NONE:
             return None
-        self.builder.close(
-            EndReason.TERMINATED if terminated else EndReason.TRUNCATED, None if terminated else self._next_state()
-        )
-        return self._result(info, truncated=truncated)
+        self.builder.close(end, self._next_state() if end.needs_bootstrap else None)
+        return self.tally.result(self.adapter, end, info, self._panel_seed)
 
     def cut(self) -> None:
         """Close the open trajectory at the batch boundary; the episode goes on in the next batch."""
@@ -199,41 +136,60 @@ class EnvSlot:
 
     def state_dict(self) -> dict[str, Any]:
         """What it takes to restore the slot between two batches: plain JSON values."""
-        return {"episode": self.episode, "actions": list(self._actions), "tally": asdict(self.tally)}
+        return {
+            "episode": self.episode,
+            "env_seed": self._env_seed,
+            "actions": list(self._actions),
+            "tally": asdict(self.tally),
+        }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Return to a saved point between two batches by playing the open episode's actions again."""
-        self.episode = int(saved["episode"]) - 1
-        self.reset()
+        """Return to a saved point between two batches by playing the open episode's actions again.
+
+        Raises:
+            CheckpointError: The replay earned other rewards, or ended: the environment is not reproducible.
+        """
+        self.builder = TrajectoryBuilder()
+        self.episode = int(saved["episode"])
+        self._panel_seed = None
+        self._begin(int(saved["env_seed"]))
+        earned, ended = 0.0, False
         for action in saved["actions"]:
-            observation, _, _, _, info = self._env.step(self.adapter.env_action(action, self.state.info))
+            outcome = self._env.step(self.adapter.env_action(action, self.state.info))
+            observation, reward, terminated, truncated, info = outcome
+            earned += float(reward)
+            ended |= bool(terminated or truncated)
             self._actions.append(action)
-            self.state = self._describe(observation, info)
+            self.state = describe(self.adapter, self._encoder, self._frame_encoder, observation, info)
         self.tally = EpisodeTally(**saved["tally"])
         self._piece_start = self.tally.steps
+        if ended or earned != self.tally.episode_return:
+            raise CheckpointError(
+                f"Playing the {len(saved['actions'])} saved action(s) of {self.adapter.env_id} again from seed "
+                f"{self._env_seed} {'ended the episode' if ended else f'earned {earned:g}'}; the saved return "
+                f"is {self.tally.episode_return:g}, of an open episode.",
+                f"resume with the same environment; `croupier check-env {self.adapter.env_id}` tests its seeding",
+            )
 
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
 
     def draw(self, purpose: str) -> np.random.Generator:
-        """Generator for one use at one step: nothing random outlives the step, so nothing random must be saved."""
-        use = PURPOSES.index(purpose)
+        """Generator for one use at one step: nothing random outlives the step, so nothing must be saved."""
+        source = (self._identity.seed, self._identity.slot, self.episode)
+        if self._panel_seed is not None:
+            source = (self._panel_seed, _PANEL, 0)
         step = 0 if purpose == "reset" else self.tally.steps
-        return np.random.default_rng([self._identity.seed, self._identity.slot, self.episode, step, use])
+        return np.random.default_rng([*source, step, PURPOSES.index(purpose)])
 
-    def _describe(self, observation: Any, info: Mapping[str, Any]) -> SlotState:
-        image = self.adapter.image(observation, info)
-        images = [] if image is None else [image]
-        return SlotState(
-            prompt_token_ids=self._encoder.encode(self.adapter.prompt(observation, info), len(images)),
-            frames=tuple(self._frame_encoder.encode(i) for i in images),
-            sizes=[(i.shape[0], i.shape[1]) for i in images],
-            legal=tuple(self.adapter.legal_actions(info)),
-            truth=self.adapter.recognition(info),
-            task=self.adapter.task(info),
-            info=dict(info),
-        )
+    def _begin(self, env_seed: int) -> None:
+        observation, info = self._env.reset(seed=env_seed)
+        self._env_seed = env_seed
+        self._actions = []
+        self._piece_start = 0
+        self.tally = EpisodeTally()
+        self.state = describe(self.adapter, self._encoder, self._frame_encoder, observation, info)
 
     def _check_prompt(self, sample: Sample) -> None:
         state = self.state
@@ -246,31 +202,53 @@ class EnvSlot:
                 "serve the model from the same folder that the workers read, with one version of its processor",
             )
 
-    def _random_legal(self) -> str:
-        legal = self.state.legal
-        return legal[int(self.draw("fallback").integers(len(legal)))]
+    def _row(
+        self,
+        sample: Sample,
+        answer: Answer,
+        reward: float,
+        end: EndReason,
+        temperature: float,
+        sample_s: float,
+        env_s: float,
+    ) -> Step:
+        """The row of the step just taken, its trajectory still open; `self.state` is the state it answers to."""
+        episode_id = self._identity.episode_id(self.episode)
+        return Step(
+            trajectory_id=f"{episode_id}-{self._piece_start}",
+            run_id=self._identity.run_id,
+            worker_id=self._identity.worker_id,
+            env_id=self.adapter.env_id,
+            task=self.state.task,
+            episode_id=episode_id,
+            step=self.tally.steps,
+            policy_version=sample.policy_version,
+            adapter_digest=sample.adapter_digest,
+            prompt_token_ids=sample.prompt_token_ids,
+            frame_digests=tuple(f.digest for f in self.state.frames),
+            response_token_ids=sample.token_ids,
+            behavior_log_probs=sample.log_probs,
+            token_roles=token_roles(sample.token_ids, self._encoder.decode),
+            response_text=answer.text,
+            action=answer.action,
+            parse_status=answer.status,
+            legal=answer.legal,
+            reward=reward,
+            terminated=end is EndReason.TERMINATED,
+            truncated=end is EndReason.TRUNCATED,
+            end_reason=EndReason.NONE,
+            temperature=temperature,
+            info=json.dumps({"truth": dict(self.state.truth), "recognized": answer.recognized}),
+            sample_s=sample_s,
+            env_s=env_s,
+        )
+
+    def _random_legal(self, state: TaskState) -> str:
+        return state.legal[int(self.draw("fallback").integers(len(state.legal)))]
 
     def _next_state(self) -> NextState:
         state = self.state
         return NextState(self._encoder.expand(state.prompt_token_ids, state.sizes), state.frames)
-
-    def _result(
-        self, info: Mapping[str, Any], *, truncated: bool = False, env_error: bool = False
-    ) -> EpisodeResult:
-        tally = self.tally
-        return EpisodeResult(
-            env_id=self.adapter.env_id,
-            task=self.adapter.task(info),
-            seed=self._reset_seed,
-            episode_return=tally.episode_return,
-            length_steps=tally.steps,
-            success=not env_error and self.adapter.success(tally.episode_return, info),
-            truncated=truncated,
-            env_error=env_error,
-            invalid_steps=tally.invalid_steps,
-            recognized_steps=tally.recognized_steps,
-            recognition_steps=tally.recognition_steps,
-        )
 
     def _abandon(self, error: Exception) -> EpisodeResult:
         """The environment failed: what was collected stays, bootstrapped from the last state it showed."""
@@ -284,4 +262,4 @@ class EnvSlot:
             ) from error
         if self.builder.is_open:
             self.builder.close(EndReason.ENV_ERROR, self._next_state())
-        return self._result(self.state.info, env_error=True)
+        return self.tally.result(self.adapter, EndReason.ENV_ERROR, self.state.info, self._panel_seed)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,9 +26,6 @@ from envs.base import TaskAdapter
 from protocol.codec import TrajectoryBatch, encode
 from protocol.episode import EpisodeResult
 from protocol.errors import CheckpointError, DeadlineExceeded
-
-EVALUATION_EPISODES = 2**30
-"""Evaluation slots count their episodes from here, so that their draws never repeat those of training."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,8 +114,12 @@ class RolloutWorker:
     ) -> tuple[TrajectoryBatch, RolloutReport]:
         """Take `num_steps` environment steps under one policy version; open episodes are cut and go on next time.
 
+        A step at which the environment raises is one of the `num_steps`, but leaves no row.
+
         Raises:
             DeadlineExceeded: A response did not come within the deadline.
+            EnvironmentFailed: An environment raised at several steps in a row.
+            RequestRefused: The server sees other prompts than this worker.
         """
         began = time.perf_counter()
         errors_before = sum(s.env_errors for s in self._slots)
@@ -143,48 +145,52 @@ class RolloutWorker:
         )
         return encode(rows, frames), report
 
-    async def run_episodes(
-        self, seeds: Sequence[int], policy_version: int, temperature: float
-    ) -> list[EpisodeResult]:
+    async def run_episodes(self, seeds: Sequence[int], policy_version: int, temperature: float) -> list[EpisodeResult]:
         """Play one whole episode per seed, in fresh environments, and leave the training slots alone.
 
         Returns:
             One result per seed, in the order of `seeds`.
+
+        Raises:
+            DeadlineExceeded, EnvironmentFailed, RequestRefused: See `collect`.
         """
-        queue = list(reversed(seeds))
-        slots = [self._make_slot(i) for i in range(min(len(self._slots), len(seeds)))]
-        for slot in slots:
-            slot.episode = EVALUATION_EPISODES
-            slot.reset(queue.pop())
-        done: list[EpisodeResult] = []
+        waiting = deque(enumerate(seeds))
+        results: dict[int, EpisodeResult] = {}
+        playing: dict[EnvSlot, int] = {}
         try:
-            while slots:
-                results = await self._round(slots, policy_version, temperature, _Tally())
-                for slot, result in zip(list(slots), results, strict=True):
+            for number in range(min(len(self._slots), len(seeds))):
+                slot = self._make_slot(number)
+                playing[slot], seed = waiting.popleft()
+                slot.reset(seed)
+            while playing:
+                slots = list(playing)
+                ends = await self._round(slots, policy_version, temperature, _Tally())
+                for slot, result in zip(slots, ends, strict=True):
                     if result is None:
                         continue
-                    slot.builder.take()
-                    done.append(result)
-                    if queue:
-                        slot.reset(queue.pop())
+                    slot.builder.take()  # evaluation keeps results, not rows
+                    results[playing[slot]] = result
+                    if waiting:
+                        playing[slot], seed = waiting.popleft()
+                        slot.reset(seed)
                     else:
+                        del playing[slot]
                         slot.close()
-                        slots.remove(slot)
         finally:
-            for slot in slots:
+            for slot in playing:
                 slot.close()
-        by_seed = {result.seed: result for result in done}
-        return [by_seed[seed] for seed in seeds]
+        return [results[index] for index in range(len(seeds))]
 
     def state_dict(self) -> dict[str, Any]:
         """State between two rollouts, plain JSON values."""
         return {"slots": [slot.state_dict() for slot in self._slots]}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Continue from a saved state.
+        """Continue from a saved state; what was not collected yet is forgotten.
 
         Raises:
-            CheckpointError: It was saved by a worker with another number of slots.
+            CheckpointError: It was saved by a worker with another number of slots, or the environment does not
+                repeat its episode.
         """
         if len(saved["slots"]) != len(self._slots):
             raise CheckpointError(
@@ -248,21 +254,25 @@ class RolloutWorker:
 
 
 async def _before_deadline(awaitable: Awaitable[list[Sample]], deadline_s: float, what: str) -> list[Sample]:
+    limit = asyncio.timeout(deadline_s)
     try:
-        async with asyncio.timeout(deadline_s):
+        async with limit:
             return await awaitable
     except TimeoutError as error:
+        if not limit.expired():  # the sampler's own, which knows better what it waited for
+            raise
         raise DeadlineExceeded(
             f"Waited {deadline_s:g} s for {what}.",
             "look at the inference server's log, or raise servers.request_timeout_s",
         ) from error
 
 
-async def _gather_or_cancel(jobs: Sequence[Awaitable[None]]) -> None:
-    """Run all jobs; the first failure cancels the others and is raised."""
-    tasks = [asyncio.ensure_future(job) for job in jobs]
+async def _gather_or_cancel(jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run all jobs; the first failure cancels the others, waits for their end and is raised."""
+    tasks = [asyncio.create_task(job) for job in jobs]
     try:
         await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from yaml import YAMLError
 
 from actors.config import ServerConfig
 from learner.config import LearnerConfig, SFTConfig
@@ -204,17 +205,30 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         near = difflib.get_close_matches(file.name, [p.name for p in shipped_configs()], n=1)
         hint = f"did you mean cluster/configs/{near[0]}?" if near else f"shipped: {_names(shipped_configs())}"
         raise ConfigError(f"There is no configuration file {str(path)!r}.", hint)
+    try:
+        loaded = OmegaConf.load(file)
+    except (YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not readable YAML: {error}") from error
+    return _resolve(loaded, overrides, str(file))
+
+
+def default_config(overrides: Sequence[str] = ()) -> RunConfig:
+    """The defaults with `key.sub=value` overrides; raises like `load_config`."""
+    return _resolve(OmegaConf.create(), overrides, "configuration")
+
+
+def _resolve(base: Any, overrides: Sequence[str], origin: str) -> RunConfig:
     bad = [o for o in overrides if "=" not in o]
     if bad:
         raise ConfigError(f"Override {bad[0]!r} is not of the form key=value.", "write e.g. rollout.updates=20")
     try:
-        merged = OmegaConf.merge(OmegaConf.load(file), OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(base, OmegaConf.from_dotlist(list(overrides)))
         values = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, ValueError, OSError) as error:
-        raise ConfigError(f"{file} and its overrides are not a valid configuration: {error}") from error
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"{origin} and its overrides are not a valid configuration: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{file} holds a {type(values).__name__}, a configuration is a mapping of keys.")
-    return parse_config({str(k): v for k, v in values.items()}, origin=str(file))
+        raise ConfigError(f"{origin} holds a {type(values).__name__}, a configuration is a mapping of keys.")
+    return parse_config({str(k): v for k, v in values.items()}, origin=origin)
 
 
 def parse_config(values: dict[str, Any], origin: str = "configuration") -> RunConfig:

@@ -14,18 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 COLUMNS = {
-    "success": ("rollout/success_rate", "{:6.1%}"),
-    "return": ("rollout/mean_return", "{:+7.2f}"),
-    "invalid": ("rollout/invalid_rate", "{:6.1%}"),
-    "KL": ("learner/approx_kl", "{:7.4f}"),
-    "gap": ("learner/behavior_log_prob_gap_max", "{:8.1e}"),
-    "stale": ("learner/staleness_max", "{:3.0f}"),
-    "tokens/s": ("speed/sampled_tokens_per_s", "{:7.0f}"),
-    "steps/s": ("speed/env_steps_per_s", "{:6.0f}"),
-    "sample s": ("time/rollout_s", "{:6.1f}"),
-    "learn s": ("time/update_s", "{:6.1f}"),
+    "success": ("rollout/success_rate", "{:7.1%}"),
+    "return": ("rollout/mean_return", "{:+6.2f}"),
+    "invalid": ("rollout/invalid_rate", "{:7.1%}"),
+    "KL": ("learner/approx_kl", "{:6.3f}"),
+    "stale": ("learner/staleness_max", "{:5.0f}"),
+    "tok/s": ("speed/sampled_tokens_per_s", "{:6.0f}"),
+    "steps/s": ("speed/env_steps_per_s", "{:7.0f}"),
+    "sample s": ("time/rollout_s", "{:8.1f}"),
+    "learn s": ("time/update_s", "{:7.1f}"),
 }
-"""Heading -> metric and format of the table that grows by a row per update."""
+"""Heading -> metric and format of the table that grows by a row per update; fits 80 columns."""
 
 
 class RunProgress:
@@ -34,7 +33,6 @@ class RunProgress:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
         self._header_printed = False
-        self._bar: Progress | None = None
 
     def say(self, text: str) -> None:
         """Print one line above the live line."""
@@ -48,25 +46,23 @@ class RunProgress:
         if total is not None:
             columns += [BarColumn(bar_width=24), MofNCompleteColumn()]
         columns += [TimeElapsedColumn(), TextColumn("[dim]{task.fields[note]}")]
-        with Progress(*columns, console=self.console, transient=True, refresh_per_second=4) as bar:
-            task = bar.add_task(name, total=total, note="")
-            phase = Phase(bar, task)
+        live = self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=not live) as bar:
+            phase = Phase(bar, bar.add_task(name, total=total, note=""))
             yield phase
         self.say(f"[green]done[/] {name} [dim]({time.monotonic() - began:.1f} s{phase.summary})[/]")
 
     def row(self, update: int, total: int, values: Mapping[str, float]) -> None:
         """Print the table row of one finished update."""
+        widths = {heading: len(form.format(0)) for heading, (_, form) in COLUMNS.items()}
         if not self._header_printed:
-            widths = [max(len(h), len(f.format(0))) for h, (_, f) in COLUMNS.items()]
-            titles = "  ".join(h.rjust(w) for h, w in zip(COLUMNS, widths, strict=True))
-            self.say(f"[bold]{'update':>9}  {titles}[/]")
+            self.say(f"[bold]{'update':>7} {' '.join(h.rjust(w) for h, w in widths.items())}[/]")
             self._header_printed = True
         cells = []
         for heading, (key, form) in COLUMNS.items():
             value = values.get(key, math.nan)
-            width = max(len(heading), len(form.format(0)))
-            cells.append(("-" if math.isnan(value) else form.format(value)).rjust(width))
-        self.say(f"{update:>4}/{total:<4}  " + "  ".join(cells))
+            cells.append(("-" if math.isnan(value) else form.format(value)).rjust(widths[heading]))
+        self.say(f"{f'{update}/{total}':>7} {' '.join(cells)}")
 
 
 class Phase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -36,10 +37,14 @@ class ServerPool:
         """How often a server had to be brought back."""
         self._looked_at = time.monotonic()
         self._repairs: dict[int, ray.ObjectRef] = {}
+        # Workers find servers by name: a handle among a restartable actor's arguments is not safe from being lost.
+        prefix = f"croupier-{ray.get_runtime_context().get_job_id()}-{uuid.uuid4().hex[:8]}"
+        self.names = [f"{prefix}-server-{i}" for i in range(config.count)]
         self.handles = [
             ray.remote(ServerActor)
             .options(
                 **(placement.server_options(i) if placement else {"num_cpus": 0}),
+                name=self.names[i],
                 max_concurrency=512,
                 max_restarts=config.max_restarts,
             )

@@ -152,7 +152,7 @@ class Training:
                 deterministic=config.deterministic,
                 sample_deadline_s=config.servers.request_timeout_s,
             )
-            workers = WorkerPool(spec, config.workers, servers.handles, placement, self._stop)
+            workers = WorkerPool(spec, config.workers, servers.names, placement, self._stop)
             self._processes.callback(workers.stop)
             infos = servers.wait_started(lambda: phase.update(note="vLLM compiles and warms up"))
             workers.wait_started(config.ray.start_timeout_s)

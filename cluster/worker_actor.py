@@ -35,7 +35,7 @@ class WorkerSpec:
 class WorkerActor:
     """Wraps one `RolloutWorker`."""
 
-    def __init__(self, spec: WorkerSpec, worker_id: str, servers: Sequence[ray.actor.ActorHandle]) -> None:
+    def __init__(self, spec: WorkerSpec, worker_id: str, server_names: Sequence[str]) -> None:
         # Ray starts a crashed actor again under the same arguments; its rows must not repeat the names of lost ones.
         restarted = ray.get_runtime_context().was_current_actor_reconstructed
         self._worker = RolloutWorker(
@@ -43,7 +43,7 @@ class WorkerActor:
             worker_id=f"{worker_id}r{ray.get_runtime_context().get_worker_id()[:8]}" if restarted else worker_id,
             make_env=lambda: envs.make(spec.env.id, adapter=spec.env.adapter, **spec.env.kwargs),
             encoder=PromptEncoder(spec.model, spec.image_tokens),
-            sampler=RaySampler(servers, deadline_s=spec.sample_deadline_s),
+            sampler=RaySampler([ray.get_actor(n) for n in server_names], deadline_s=spec.sample_deadline_s),
             slots=spec.slots,
             max_tokens=spec.max_tokens,
             seed=spec.seed,

@@ -36,7 +36,7 @@ class WorkerPool:
         self,
         spec: WorkerSpec,
         config: WorkersConfig,
-        servers: Sequence[ray.actor.ActorHandle],
+        server_names: Sequence[str],
         placement: Placement | None,
         stop: StopFlag,
     ) -> None:
@@ -51,7 +51,7 @@ class WorkerPool:
                 **(placement.worker_options(i) if placement else {"num_cpus": 0}),
                 max_restarts=config.max_restarts,
             )
-            .remote(spec, f"worker-{i}", servers)
+            .remote(spec, f"worker-{i}", list(server_names))
             for i in range(config.count)
         ]
         self._starting = [handle.ping.remote() for handle in self.handles]

@@ -157,7 +157,7 @@ def _versions(steps: pa.RecordBatch) -> dict[str, int]:
         steps.column("policy_version").to_numpy().tolist(),
     )
     for trajectory_id, version in zip(ids, versions, strict=True):
-        oldest[trajectory_id] = min(version, oldest.get(trajectory_id, version))
+        oldest[trajectory_id] = min(version, oldest.setdefault(trajectory_id, version))
     return oldest
 
 

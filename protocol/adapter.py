@@ -74,8 +74,8 @@ class Canary:
 class AdapterPackage:
     """One published policy version: PEFT files as bytes, and the canaries every server has to reproduce.
 
-    `weights` is the content of `adapter_model.safetensors` (an Arrow buffer, so that Ray hands it over without
-    a copy), `config` that of `adapter_config.json`. The value head is not part of it.
+    `weights` is the content of `adapter_model.safetensors` (an Arrow buffer, so that Ray hands it over
+    without a copy), `config` that of `adapter_config.json`. The value head is not part of it.
     """
 
     manifest: AdapterManifest

@@ -25,9 +25,7 @@ _TOKEN_COLUMNS = {
     "token_roles": np.int8,
 }
 _ENUM_COLUMNS = {"parse_status": ParseStatus, "end_reason": EndReason}
-_SCALAR_COLUMNS = [
-    f.name for f in STEP_SCHEMA if not pa.types.is_list(f.type) and f.name not in _ENUM_COLUMNS
-]
+_SCALAR_COLUMNS = [f.name for f in STEP_SCHEMA if not pa.types.is_list(f.type) and f.name not in _ENUM_COLUMNS]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +57,7 @@ def encode(steps: Sequence[Step], frames: Iterable[Frame]) -> TrajectoryBatch:
     missing = named - by_digest.keys()
     if missing:
         raise TrajectoryError(
-            f"{len(missing)} frame(s) are named by steps but not handed over, first {min(missing).hex()[:16]}.",
+            f"{len(missing)} frame(s) named by steps were not handed over, first {min(missing).hex()[:16]}.",
             "hand over every frame of a trajectory together with its steps",
         )
     return TrajectoryBatch(encode_steps(steps), encode_frames(by_digest[d] for d in sorted(named)))
@@ -70,14 +68,13 @@ def encode_steps(steps: Sequence[Step]) -> pa.RecordBatch:
 
     Raises:
         TrajectoryError: The token columns of a row differ in length, a prompt or a response is empty, or a
-            bootstrap is missing where the row's end reason needs one (or there where it does not). The message
-            names the row.
+            bootstrap is missing where the row's end reason needs one (or there where it does not). The
+            message names the row.
     """
     for step in steps:
         _check_step(step)
     columns: dict[str, pa.Array] = {
-        name: pa.array([getattr(s, name) for s in steps], STEP_SCHEMA.field(name).type)
-        for name in _SCALAR_COLUMNS
+        name: pa.array([getattr(s, name) for s in steps], STEP_SCHEMA.field(name).type) for name in _SCALAR_COLUMNS
     }
     for name in _ENUM_COLUMNS:
         columns[name] = pa.array([getattr(s, name).value for s in steps], pa.string())
@@ -139,18 +136,17 @@ def _check_step(step: Step) -> None:
             f"{where}: response_token_ids, behavior_log_probs and token_roles have lengths {lengths}; "
             "they must be equal and at least 1."
         )
-    if len(step.prompt_token_ids) == 0:
-        raise TrajectoryError(f"{where} has an empty prompt.")
-    if (step.bootstrap_prompt_token_ids is not None) != step.end_reason.needs_bootstrap:
+    bootstrap = step.bootstrap_prompt_token_ids
+    if len(step.prompt_token_ids) == 0 or (bootstrap is not None and len(bootstrap) == 0):
+        raise TrajectoryError(f"{where} has an empty prompt or bootstrap prompt.")
+    if (bootstrap is not None) != step.end_reason.needs_bootstrap:
         raise TrajectoryError(
             f"{where} ends with {step.end_reason.value!r} and "
             f"{'lacks' if step.end_reason.needs_bootstrap else 'carries'} a bootstrap prompt.",
             "truncated, cut and failed episodes carry their next state; others do not",
         )
-    if step.bootstrap_prompt_token_ids is None and step.bootstrap_frame_digests:
+    if bootstrap is None and step.bootstrap_frame_digests:
         raise TrajectoryError(f"{where} carries bootstrap frames without a bootstrap prompt.")
-    if step.bootstrap_prompt_token_ids is not None and len(step.bootstrap_prompt_token_ids) == 0:
-        raise TrajectoryError(f"{where} has an empty bootstrap prompt.")
 
 
 def _number_lists(rows: Sequence[np.ndarray | None], dtype: np.dtype) -> pa.ListArray:

@@ -96,7 +96,7 @@ def check_schema(actual: pa.Schema, expected: pa.Schema) -> None:
 
 
 def check_batch(batch: pa.RecordBatch, expected: pa.Schema) -> None:
-    """Refuse a batch of another schema, or with a null where the schema has none (Arrow itself does not look).
+    """Refuse a batch of another schema, or with a null where it may have none (Arrow itself does not look).
 
     Raises:
         SchemaVersionError, SchemaError: See `check_schema`; the message names the column with the null.

@@ -29,9 +29,7 @@ _PATCH_PX = IMAGE_TOKEN_PX // 2
 _ROPE_THETA = 10000.0
 
 
-def build_model(
-    config: TinyVLMConfig, tokenizer: PreTrainedTokenizerFast
-) -> Qwen2_5_VLForConditionalGeneration:
+def build_model(config: TinyVLMConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
     """Randomly initialised float32 model; draws from torch's global generator."""
     ids: dict[str, Any] = {f"{name}_id": token_id(tokenizer, token) for name, token in IMAGE_TOKENS.items()}
     model_config = Qwen2_5_VLConfig(

@@ -138,7 +138,7 @@ class Oracle:
             return
         config = LoraConfig(r=8, lora_alpha=16, target_modules=targets, bias="none")
         if isinstance(self._model, PeftModel):
-            self._model.add_adapter(name, config)
+            self._model.add_adapter(name, config, autocast_adapter_dtype=False)
         else:
             self._model = get_peft_model(self._model, config, adapter_name=name, autocast_adapter_dtype=False)
         generator = torch.Generator().manual_seed(seed)

@@ -17,9 +17,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family], Pa
 
     @cache
     def build(family: Family) -> Path:
-        return build_tiny_vlm(
-            TinyVLMConfig(family=family), corpus(), 0, tmp_path_factory.mktemp("tiny") / family
-        )
+        return build_tiny_vlm(TinyVLMConfig(family=family), corpus(), 0, tmp_path_factory.mktemp("tiny") / family)
 
     return build
 

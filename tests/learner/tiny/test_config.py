@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -31,3 +35,8 @@ def test_image_tokens(image_px, tokens):
 def test_config_is_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         TinyVLMConfig().layers = 3
+
+
+def test_reading_the_config_loads_no_torch():
+    code = "import sys, learner.tiny.config; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=True, timeout=60)

@@ -24,12 +24,9 @@ class Demonstrations:
         self.tokenizer = processor.tokenizer
         self.image_token_id = model.config.image_token_id
         text = processor.apply_chat_template(messages(), add_generation_prompt=True)
-        self.prompts = [
-            processor(text=[text], images=[frame(*state)], return_tensors="pt") for state in STATES
-        ]
+        self.prompts = [processor(text=[text], images=[frame(*state)], return_tensors="pt") for state in STATES]
         self.responses = [
-            torch.tensor([*self.tokenizer(response(*state)).input_ids, self.tokenizer.eos_token_id])
-            for state in STATES
+            torch.tensor([*self.tokenizer(response(*state)).input_ids, self.tokenizer.eos_token_id]) for state in STATES
         ]
         assert len({len(one) for one in self.responses}) == 1
 
@@ -53,9 +50,7 @@ def train(model: Any, demonstrations: Demonstrations, seed: int) -> None:
     generator = random.Random(seed)
     length = len(demonstrations.responses[0])
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda update: min(1.0, (update + 1) / WARM_UP_UPDATES)
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: min(1.0, (update + 1) / WARM_UP_UPDATES))
     model.train()
     for _ in range(UPDATES):
         index = generator.choices(range(len(STATES)), k=BATCH_SIZE)

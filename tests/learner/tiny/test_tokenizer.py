@@ -71,9 +71,7 @@ def test_the_longer_isolated_word_wins():
     assert pieces(train(texts), "go")[0] == "go"
 
 
-@pytest.mark.parametrize(
-    "text", [PROMPT, response(1, 4), " two  blanks ", "tab\tline\r\n", "Zürich 数字 ♠🂡", "\x00~"]
-)
+@pytest.mark.parametrize("text", [PROMPT, response(1, 4), " two  blanks ", "tab\tline\r\n", "Zürich 数字 ♠🂡", "\x00~"])
 def test_any_text_survives_the_round_trip(tokenizer, text):
     assert tokenizer.decode(tokenizer(text).input_ids) == text
 

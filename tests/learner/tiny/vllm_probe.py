@@ -1,6 +1,6 @@
 """Samples from a model folder with an in-process vLLM, in a process of its own: nothing of the engine stays.
 
-`python -m tests.learner.tiny.vllm_probe FOLDER IMAGE RESULT` writes one JSON record per temperature to RESULT.
+`python -m tests.learner.tiny.vllm_probe FOLDER IMAGE RESULT` writes a JSON record per temperature to RESULT.
 """
 
 import json

@@ -1,0 +1,105 @@
+"""How a vLLM engine is configured: environment of its processes and engine arguments, on CPU and GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from actors.config import ServerConfig
+from actors.vllm_lifeline import SERVER_PID_VARIABLE, Lifeline
+
+_CPU_KV_CACHE_BYTES = 256 << 20
+_CPU_BLOCK_TOKENS = 32  # the CPU default of 128 is longer than most prompts: nothing would be shared
+_CPU_BATCHED_TOKENS = 4096
+_LANGUAGE_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_TOWER_LINEARS = ("out_proj", "fc1", "fc2", "linear_1", "linear_2")
+
+
+def _is_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cpu()
+
+
+def engine_environment(config: ServerConfig, log_config: Path) -> dict[str, str | None]:
+    """Environment of the engine's processes; None removes a variable."""
+    variables: dict[str, str | None] = {
+        "VLLM_LOGGING_CONFIG_PATH": str(log_config),
+        SERVER_PID_VARIABLE: str(os.getpid()),
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        # Whole GiB only, and it would override kv_cache_bytes.
+        "VLLM_CPU_KVCACHE_SPACE": None,
+        # The default binds every server of a host to the same first core.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }
+    if config.device == "cpu" or not _sees_cuda():
+        # One child process instead of two: starts in half the time. The second one only exists to bind threads.
+        variables["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        variables["OMP_NUM_THREADS"] = str(config.cpu_threads)
+    return variables
+
+
+def _sees_cuda() -> bool:
+    import torch
+
+    return torch.version.cuda is not None and torch.cuda.is_available()
+
+
+def engine_arguments(model: str, config: ServerConfig) -> dict[str, Any]:
+    """Keyword arguments of vLLM's `AsyncEngineArgs`."""
+    arguments: dict[str, Any] = {
+        "model": model,
+        "dtype": config.dtype,
+        "seed": config.seed,
+        "max_model_len": config.max_model_len,
+        "max_num_seqs": config.max_num_seqs,
+        "limit_mm_per_prompt": {"image": config.max_images_per_prompt, "video": 0},
+        "mm_processor_cache_gb": config.processor_cache_bytes / (1 << 30),
+        # Of the distribution sampled from, bans and temperature included; the default is neither.
+        "logprobs_mode": "processed_logprobs",
+        "enable_lora": True,
+        "max_lora_rank": config.lora_rank_bucket,
+        "max_loras": config.adapter_slots,
+        "max_cpu_loras": config.adapter_slots,
+        "enable_tower_connector_lora": config.vision_adapters,
+        "lora_target_modules": _adapted_modules(model, config),
+        "enable_prefix_caching": config.prefix_caching and not config.deterministic,
+        # Stop ids and sampling defaults come with each request, from nowhere else.
+        "generation_config": "vllm",
+        "disable_log_stats": True,
+        "kv_cache_memory_bytes": config.kv_cache_bytes,
+        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "tensor_parallel_size": config.tensor_parallel,
+        "enforce_eager": config.enforce_eager,
+        "worker_extension_cls": f"{Lifeline.__module__}.{Lifeline.__qualname__}",
+    }
+    on_cpu = _is_cpu()
+    if on_cpu:
+        arguments["enforce_eager"] = True
+        arguments["block_size"] = _CPU_BLOCK_TOKENS
+        arguments["kv_cache_memory_bytes"] = config.kv_cache_bytes or _CPU_KV_CACHE_BYTES
+        del arguments["gpu_memory_utilization"]
+    if on_cpu or config.deterministic:
+        # On CPU a seeded request whose prefill is cut into chunks kills the engine.
+        arguments["enable_chunked_prefill"] = False
+        arguments["max_num_batched_tokens"] = max(_CPU_BATCHED_TOKENS, config.max_model_len)
+    if config.deterministic:
+        arguments["async_scheduling"] = False
+    return arguments
+
+
+def _adapted_modules(model: str, config: ServerConfig) -> list[str] | None:
+    """Layers that vLLM prepares for adapters; None leaves the choice to vLLM.
+
+    Left to itself it also prepares the output layer of Llama models: a waste at every step, and scoring a prompt
+    beside other requests then kills the engine on CPU (row counts disagree).
+    """
+    if not config.vision_adapters:
+        return list(_LANGUAGE_LINEARS)
+    model_type = json.loads(Path(model, "config.json").read_text(encoding="utf-8")).get("model_type", "")
+    # Qwen's vision tower calls a convolution and a linear layer by the same name; its output layer is never adapted.
+    return None if model_type.startswith("qwen") else [*_LANGUAGE_LINEARS, *_TOWER_LINEARS]

@@ -1,0 +1,92 @@
+"""Between our requests and vLLM's: prompts, sampling parameters, adapters, completions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from actors.engine import AdapterHandle, Completion, Draw, Prompt
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+    from vllm.inputs import TokensPrompt
+    from vllm.lora.request import LoRARequest
+    from vllm.outputs import RequestOutput
+
+
+def engine_prompt(prompt: Prompt) -> TokensPrompt:
+    """Unexpanded ids with their images; vLLM expands the placeholders."""
+    if not prompt.images:
+        return {"prompt_token_ids": prompt.token_ids}
+    return {
+        "prompt_token_ids": prompt.token_ids,
+        "multi_modal_data": {"image": list(prompt.images)},
+        # Saves vLLM from hashing the pixels.
+        "multi_modal_uuids": {"image": [digest.hex() for digest in prompt.digests]},
+    }
+
+
+def sampling_params(draw: Draw, bans: Mapping[int, float]) -> SamplingParams:
+    """Parameters of a draw. `bans` maps every banned id to -inf.
+
+    Stops are ids, so the engine core itself sees them; text is decoded on our side, once.
+    """
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=draw.temperature,
+        max_tokens=draw.max_tokens,
+        stop_token_ids=list(draw.stop_token_ids),
+        seed=draw.seed,
+        logprobs=0,
+        logit_bias=dict(bans),
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def scoring_params() -> SamplingParams:
+    """Parameters of a request whose prompt is scored; the one token it has to draw is thrown away."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=0.0,
+        max_tokens=1,
+        prompt_logprobs=0,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def lora_request(adapter: AdapterHandle | None) -> LoRARequest | None:
+    """The adapter under its name, number and path; all three belong to one policy version for good."""
+    if adapter is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(adapter.name, adapter.serial, str(adapter.path))
+
+
+def completion(output: RequestOutput) -> Completion:
+    """What a finished draw came to."""
+    drawn = output.outputs[0]
+    token_ids = list(drawn.token_ids)
+    chosen = zip(drawn.logprobs or [], token_ids, strict=True)
+    reason = drawn.finish_reason
+    return Completion(
+        prompt_token_ids=np.asarray(output.prompt_token_ids, dtype=np.int32),
+        token_ids=np.asarray(token_ids, dtype=np.int32),
+        log_probs=np.asarray([at[token_id].logprob for at, token_id in chosen], dtype=np.float32),
+        finish_reason=reason if reason in ("stop", "length") else "abort",
+    )
+
+
+def response_scores(output: RequestOutput, response_token_ids: Sequence[int]) -> np.ndarray:
+    """float32 [T]: log-probs of the prompt's last T ids, which are the response."""
+    tail = (output.prompt_logprobs or [])[-len(response_token_ids) :]
+    scores = [at[i].logprob for at, i in zip(tail, response_token_ids, strict=True) if at is not None]
+    return np.asarray(scores, dtype=np.float32)

@@ -1,0 +1,67 @@
+"""`croupier evaluate`: a panel of episodes for a run or a model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cluster.config import EnvConfig
+from cluster.evaluation import EvaluationResult, Panel, evaluate
+from cluster.model_stage import env_maker
+from cluster.progress import RunProgress
+from cluster.served import ServedPolicy, find_policy, served_policy
+from cluster.worker_actor import WorkerSpec
+from cluster.worker_pool import WorkerPool
+from protocol.episode import EpisodeResult
+
+
+def evaluate_run_or_model(
+    run_or_model: str, env_id: str, *, episodes: int, seed: int, temperature: float, overrides: Sequence[str]
+) -> EvaluationResult:
+    """Serve the policy, play the panel, sum it up.
+
+    Args:
+        run_or_model: Run directory, checkpoint folder or model folder.
+        env_id: Environment to play; empty for the run's own.
+        episodes: Size of the panel.
+        seed: Names the panel.
+        temperature: 0 for greedy.
+        overrides: `key.sub=value` on the run's configuration, e.g. `servers.kind=transformers`.
+    """
+    config = find_policy(run_or_model, overrides).config
+    env = config.env if env_id in ("", config.env.id) else EnvConfig(id=env_id)
+    env_maker(env)()[0].close()  # a misspelled id is reported before anything starts
+    progress = RunProgress()
+    with served_policy(run_or_model, overrides) as served:
+        workers = _workers(served, env)
+        try:
+            workers.wait_started(config.ray.start_timeout_s)
+
+            def play(seeds: Sequence[int], at: float) -> list[EpisodeResult]:
+                return workers.run_episodes(
+                    seeds,
+                    served.policy_version,
+                    at,
+                    config.workers.rollout_timeout_s,
+                    meanwhile=served.servers.supervise,
+                )
+
+            with progress.phase(f"evaluate {env.id}"):
+                return evaluate(play, Panel(env, seed, episodes), served.policy_version, temperature)
+        finally:
+            workers.stop()
+
+
+def _workers(served: ServedPolicy, env: EnvConfig) -> WorkerPool:
+    config = served.source.config
+    spec = WorkerSpec(
+        run_id="evaluation",
+        model=str(served.source.model),
+        env=env,
+        image_tokens={},
+        slots=config.workers.envs_per_worker,
+        max_tokens=config.rollout.max_tokens,
+        seed=config.seed,
+        deterministic=config.servers.deterministic,
+        sample_deadline_s=config.servers.request_timeout_s,
+    )
+    return WorkerPool(spec, config.workers, served.servers.names, None, served.stop)

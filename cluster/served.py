@@ -1,0 +1,103 @@
+"""A trained run or a bare model behind a server, for evaluation and play: no learner, the same proof of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.frames import FrameEncoder
+from actors.prompting import PromptEncoder
+from actors.sampler import BASE_POLICY_VERSION, Sample, SampleRequest, SamplingParams
+from cluster.config import RunConfig, default_config, load_config
+from cluster.learner_actor import PACKAGE_FOLDER
+from cluster.ray_session import ray_session
+from cluster.run_dir import RunDir
+from cluster.server_pool import ServerPool
+from cluster.waiting import StopFlag, wait_for
+from envs.base import TaskAdapter
+from learner.model_folder import check_model_folder
+from protocol.package_files import load_package
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySource:
+    """What is to be served."""
+
+    config: RunConfig
+    model: Path
+    package: Path | None
+    """Folder of the adapter package; None serves the bare model."""
+
+
+def find_policy(run_or_model: str | Path, overrides: Sequence[str] = ()) -> PolicySource:
+    """A run directory (its newest checkpoint), one of its checkpoints, or a model folder.
+
+    Raises:
+        ModelFolderError, CheckpointError, ConfigError: It is none of them, or incomplete.
+    """
+    path = Path(run_or_model)
+    if (path / PACKAGE_FOLDER).is_dir():
+        run, checkpoint = RunDir.open(path.absolute().parent.parent), path
+    elif (path / "config.yaml").is_file():
+        run = RunDir.open(path)
+        checkpoint = run.latest_checkpoint()
+    else:
+        return PolicySource(default_config(overrides), check_model_folder(path).absolute(), None)
+    config = load_config(run.config, overrides)
+    model = run.model if run.model.is_dir() else Path(config.model.path or run.base_model)
+    return PolicySource(config, check_model_folder(model).absolute(), checkpoint / PACKAGE_FOLDER)
+
+
+@dataclass(slots=True)
+class ServedPolicy:
+    """Servers that hold one policy version."""
+
+    source: PolicySource
+    servers: ServerPool
+    policy_version: int
+    stop: StopFlag
+    _encoder: PromptEncoder
+    _frames: FrameEncoder
+
+    def respond(self, adapter: TaskAdapter, observation: Any, info: dict[str, Any]) -> str:
+        """Greedy response to one state."""
+        image = adapter.image(observation, info)
+        frames = [] if image is None else [self._frames.encode(image)]
+        request = SampleRequest(
+            prompt_token_ids=list(self._encoder.encode(adapter.prompt(observation, info), len(frames))),
+            images=tuple(f.data for f in frames),
+            image_digests=tuple(f.digest for f in frames),
+            params=SamplingParams(temperature=0.0, max_tokens=self.source.config.rollout.max_tokens),
+            policy_version=self.policy_version,
+        )
+        deadline_s = self.source.config.servers.request_timeout_s
+        (samples,) = wait_for([self.servers.handles[0].sample_batch.remote([request])], "a response", deadline_s)
+        sample: Sample = samples[0]
+        return self._encoder.decode(sample.token_ids)
+
+
+@contextmanager
+def served_policy(run_or_model: str | Path, overrides: Sequence[str] = ()) -> Iterator[ServedPolicy]:
+    """Serve a policy inside the block; an adapter has to pass its stored canaries first.
+
+    Raises:
+        As `find_policy`; also ServerStartError and AdapterRejected.
+    """
+    source = find_policy(run_or_model, overrides)
+    config, stop = source.config, StopFlag()
+    package = None if source.package is None else load_package(source.package)
+    with ExitStack() as resources:
+        resources.enter_context(ray_session(config.ray, logical_cpus=config.workers.count + config.servers.count))
+        servers = ServerPool(str(source.model), config.servers, None, stop)
+        resources.callback(servers.stop)
+        servers.wait_started()
+        version = BASE_POLICY_VERSION
+        if package is not None:
+            version = package.manifest.policy_version
+            servers.publish(version, ray.put(package))
+        yield ServedPolicy(source, servers, version, stop, PromptEncoder(source.model), FrameEncoder())

@@ -1,0 +1,41 @@
+"""`croupier sft`: the supervised stage alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ray
+
+from cluster.config import RunConfig, save_config
+from cluster.learner_actor import LearnerActor
+from cluster.progress import RunProgress
+from cluster.ray_session import ray_session
+from cluster.run_dir import RunDir
+from cluster.stages import base_model, image_token_counts, supervised_stage
+from cluster.train import check_before_start, stop_on_signal
+from cluster.waiting import StopFlag
+from protocol.errors import ConfigError
+
+
+def supervised_only(config: RunConfig) -> Path:
+    """Build or take the base model, fine-tune it, and return the folder of the result.
+
+    Raises:
+        ConfigError: The configuration has no supervised stage.
+    """
+    if config.sft is None:
+        raise ConfigError("sft is null in this configuration.", "fill in sft.steps and sft.demonstrations")
+    check_before_start(config)
+    progress, stop = RunProgress(), StopFlag()
+    run = RunDir.create(config.runs_dir, config.name)
+    save_config(config, run.config)
+    with ray_session(config.ray, logical_cpus=1), stop_on_signal(stop, progress):
+        options = {"num_cpus": 1, "num_gpus": config.learner.gpus, "max_concurrency": 2}
+        learner = ray.remote(LearnerActor).options(**options).remote()
+        try:
+            base = base_model(config, run, learner, progress, stop)
+            counts = image_token_counts(config, base, learner)
+            supervised_stage(config, config.sft, base, counts, run.model, learner, progress, stop)
+        finally:
+            ray.kill(learner)
+    return run.model

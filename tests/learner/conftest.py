@@ -1,0 +1,63 @@
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+from learner.backbone import Backbone
+from learner.policy import Policy
+from learner.tiny.builder import build_tiny_vlm
+from learner.tiny.config import Family, TinyVLMConfig
+from tests.learner.tiny.number_line import corpus
+from tests.learner.world import COMPUTE, LORA, Reference, World
+
+
+@pytest.fixture(scope="session")
+def world_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family], World]:
+    """World of a family's smallest model, built once; its folder is read only."""
+
+    @cache
+    def build(family: Family) -> World:
+        sizes = TinyVLMConfig(
+            family=family,
+            hidden_size=32,
+            heads=1,
+            intermediate_size=64,
+            vision_hidden_size=32,
+            vision_intermediate_size=64,
+            vocab_size=400,
+        )
+        return World(build_tiny_vlm(sizes, corpus(), 0, tmp_path_factory.mktemp("models") / family))
+
+    return build
+
+
+@pytest.fixture
+def world(world_of) -> World:
+    """The Qwen2.5-VL world, for tests in which the family does not matter."""
+    return world_of("qwen2_5_vl")
+
+
+@pytest.fixture(params=["qwen2_5_vl", "llava"])
+def either_world(request: pytest.FixtureRequest, world_of) -> World:
+    """Each family's world in turn."""
+    return world_of(request.param)
+
+
+@pytest.fixture(scope="session")
+def reference_of() -> Callable[[World], Reference]:
+    return cache(Reference)
+
+
+@pytest.fixture(scope="session")
+def make_policy() -> Callable[..., Policy]:
+    """Fresh policies: `make_policy(world, seed=0, lora=..., value_gradient_to_backbone=...)`."""
+
+    def make(world: World, *, seed: int = 0, lora=LORA, compute=COMPUTE, **settings) -> Policy:
+        defaults = {
+            "value_hidden_sizes": (16,),
+            "value_gradient_to_backbone": False,
+            "banned_token_ids": world.banned,
+        }
+        return Policy(Backbone.load(world.folder, compute), lora, seed=seed, **{**defaults, **settings})
+
+    return make

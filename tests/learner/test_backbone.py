@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+import torch
+
+from learner.backbone import Backbone
+from learner.batching import collate_tokens
+from protocol.errors import ModelFolderError, TrajectoryError
+from protocol.trajectory import digest_of
+from tests.learner.world import COMPUTE, STATES
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture
+def backbone(either_world):
+    return Backbone.load(either_world.folder, COMPUTE)
+
+
+def rows_of(world):
+    """Rows of different lengths: prompts with no, one and two images, responses from one token to a full one."""
+    pngs = [world.png(state) for state in STATES]
+    full = world.response((1, 4))
+    return [
+        (world.expanded("hit"), full, [pngs[0]]),
+        (world.expanded("a longer prompt than that"), full[:1], [pngs[1]]),
+        (world.expanded("two", images=2), full[3:9], [pngs[2], pngs[0]]),
+        (world.expanded("none", images=0), full[:5], []),
+    ]
+
+
+def batch_of(backbone, rows, temperatures=None):
+    frames = {digest_of(png): png for _, _, pngs in rows for png in pngs}
+    digests = [tuple(digest_of(png) for png in pngs) for _, _, pngs in rows]
+    prompts, responses = [r[0] for r in rows], [r[1] for r in rows]
+    return collate_tokens(prompts, responses, digests, frames, backbone.pad_id, temperatures)
+
+
+@torch.no_grad()
+def log_probs(backbone, batch, banned=None):
+    return backbone.log_probs(batch, backbone.hidden_states(batch), banned).numpy()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_log_probs_equal_a_plain_forward_of_each_row(either_world, backbone, reference_of, frozen):
+    reference = reference_of(either_world)
+    backbone.vision.frozen = frozen
+    rows = rows_of(either_world)
+    found = log_probs(backbone, batch_of(backbone, rows))
+    for i, (prompt, response, pngs) in enumerate(rows):
+        expected = reference.log_probs(prompt, response, pngs)
+        np.testing.assert_allclose(found[i, : len(response)], expected, atol=TOLERANCE)
+        assert (found[i, len(response) :] == 0).all()
+
+
+def test_banned_ids_and_temperatures_are_those_of_the_sampler(either_world, backbone, reference_of):
+    reference = reference_of(either_world)
+    rows = rows_of(either_world)
+    temperatures = np.array([0.2, 1.0, 1.7, 0.0], dtype=np.float32)
+    banned = (*either_world.banned, 50, 60)
+    found = log_probs(backbone, batch_of(backbone, rows, temperatures), backbone.banned_mask(banned))
+    plain = log_probs(backbone, batch_of(backbone, rows))
+    for i, (prompt, response, pngs) in enumerate(rows):
+        expected = reference.log_probs(
+            prompt, response, pngs, temperature=float(temperatures[i]), banned=banned
+        )
+        np.testing.assert_allclose(found[i, : len(response)], expected, rtol=1e-5, atol=TOLERANCE)
+        assert np.abs(found[i] - plain[i]).max() > 1e-3
+
+
+def test_positions_of_image_tokens_matter_and_are_right(world):
+    # Qwen2.5-VL falls back to plain positions without a word when the token types are missing.
+    backbone = Backbone.load(world.folder, COMPUTE)
+    batch = batch_of(backbone, rows_of(world)[:1])
+    right = log_probs(backbone, batch)
+    backbone._inputs.discard("mm_token_type_ids")
+    assert np.abs(log_probs(backbone, batch) - right).max() > 1e-3
+
+
+def test_logits_are_computed_at_response_positions_only(either_world, backbone, monkeypatch):
+    seen = []
+    head = backbone.model.lm_head
+    monkeypatch.setattr(head, "forward", lambda states: seen.append(states.shape) or type(head).forward(head, states))
+    rows = rows_of(either_world)
+    log_probs(backbone, batch_of(backbone, rows))
+    assert seen == [(sum(len(response) for _, response, _ in rows), backbone.hidden_size)]
+
+
+def test_weights_are_frozen_and_text_only_batches_work(either_world, backbone):
+    assert not any(p.requires_grad for p in backbone.model.parameters())
+    rows = rows_of(either_world)[3:]
+    assert np.isfinite(log_probs(backbone, batch_of(backbone, rows))).all()
+
+
+def test_bfloat16_weights_give_nearby_float32_log_probs(either_world, backbone):
+    half = Backbone.load(either_world.folder, COMPUTE.model_copy(update={"precision": "bfloat16"}))
+    assert half.model.dtype is torch.bfloat16
+    rows = rows_of(either_world)
+    found = log_probs(half, batch_of(half, rows))
+    assert found.dtype == np.float32
+    gap = np.abs(found - log_probs(backbone, batch_of(backbone, rows)))
+    assert 0 < gap.max() < 0.2
+
+
+def test_training_keeps_float32_weights_under_bfloat16(either_world):
+    half = COMPUTE.model_copy(update={"precision": "bfloat16"})
+    assert Backbone.load(either_world.folder, half, trainable=True).model.dtype is torch.float32
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(ModelFolderError, match="nothing-here"):
+        Backbone.load(tmp_path / "nothing-here", COMPUTE)
+
+
+def test_missing_frame_and_wrong_placeholder_count(either_world, backbone):
+    prompt, response, pngs = rows_of(either_world)[0]
+    frames = {digest_of(pngs[0]): pngs[0]}
+    missing = collate_tokens([prompt], [response], [(bytes(32),)], frames, backbone.pad_id)
+    with pytest.raises(TrajectoryError, match="not there"):
+        backbone.hidden_states(missing)
+    short = collate_tokens([prompt[2:]], [response], [tuple(frames)], frames, backbone.pad_id)
+    with pytest.raises(ValueError, match="do not match"):
+        backbone.hidden_states(short)
+
+
+@pytest.mark.parametrize(("banned", "message"), [([-1], "-1 is outside"), ([10**6], "outside the vocabulary")])
+def test_banned_ids_outside_the_vocabulary(backbone, banned, message):
+    with pytest.raises(ValueError, match=message):
+        backbone.banned_mask(banned)
+
+
+def test_banning_everything_is_refused(backbone):
+    with pytest.raises(ValueError, match="all .* token ids are banned"):
+        backbone.banned_mask(range(backbone.vocab_size))
