@@ -7,6 +7,7 @@ reinforcement learning has something to add.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 import gymnasium
 import numpy as np
@@ -31,12 +32,12 @@ def demonstrate(
     seed: int,
     run_id: str = "demonstrations",
 ) -> TrajectoryBatch:
-    """Play episodes by the task's scripted expert until `num_steps` rows are there.
+    """Play `num_steps` steps of the task's scripted expert, in whole episodes but the last.
 
     Args:
         make_env: Builds the environment with its task adapter.
         encoder: Must know the token count of the environment's images.
-        num_steps: Rows to make.
+        num_steps: Steps to play; each makes a row.
         noise: Probability that a demonstrated action is a uniformly random legal one.
         seed: Source of every draw.
 
@@ -45,15 +46,14 @@ def demonstrate(
     """
     env, adapter = make_env()
     identity = SlotIdentity(run_id, "expert", 0, seed)
-    slot = EnvSlot(env, adapter, encoder, FrameEncoder(), identity)
-    slot.reset()
-    for _ in range(num_steps):
-        text = adapter.expert(slot.state.info, slot.draw("expert"), noise)
-        if slot.apply(_as_sample(text, slot, encoder), temperature=1.0) is not None:
-            slot.reset()
-    slot.cut()
-    slot.close()
-    return encode(*slot.builder.take())
+    with closing(EnvSlot(env, adapter, encoder, FrameEncoder(), identity)) as slot:
+        slot.reset()
+        for _ in range(num_steps):
+            text = adapter.expert(slot.state.info, slot.draw("expert"), noise)
+            if slot.apply(_as_sample(text, slot, encoder), temperature=1.0) is not None:
+                slot.reset()
+        slot.cut()
+        return encode(*slot.builder.take())
 
 
 def canary_prompts(
@@ -61,20 +61,20 @@ def canary_prompts(
 ) -> tuple[CanaryPrompt, ...]:
     """First states of `count` episodes with the expert's responses."""
     env, adapter = make_env()
-    slot = EnvSlot(env, adapter, encoder, FrameEncoder(), SlotIdentity("canaries", "canary", 0, seed))
+    identity = SlotIdentity("canaries", "canary", 0, seed)
     prompts = []
-    for _ in range(count):
-        slot.reset()
-        state = slot.state
-        text = adapter.expert(state.info, slot.draw("expert"))
-        prompts.append(
-            CanaryPrompt(
-                prompt_token_ids=state.prompt_token_ids,
-                images=tuple(f.data for f in state.frames),
-                response_token_ids=encoder.tokenizer.encode(text, add_special_tokens=False).ids,
+    with closing(EnvSlot(env, adapter, encoder, FrameEncoder(), identity)) as slot:
+        for _ in range(count):
+            slot.reset()
+            state = slot.state
+            text = adapter.expert(state.info, slot.draw("expert"))
+            prompts.append(
+                CanaryPrompt(
+                    prompt_token_ids=state.prompt_token_ids,
+                    images=tuple(f.data for f in state.frames),
+                    response_token_ids=encoder.tokenizer.encode(text, add_special_tokens=False).ids,
+                )
             )
-        )
-    slot.close()
     return tuple(prompts)
 
 

@@ -41,8 +41,8 @@ def token_roles(token_ids: np.ndarray, decode: Callable[[np.ndarray], str]) -> n
     if brace >= 0:
         close = _token_of(brace, token_ids, decode)
         for behind in range(close + 1, len(token_ids)):
-            if decode(token_ids[[close, behind]]) != decode(token_ids[[close]]):
-                roles[behind] = TokenRole.FORMAT  # it adds text, so it is not the end token
+            if _adds_text(behind, close, token_ids, decode):
+                roles[behind] = TokenRole.FORMAT  # so it is not the end token
     return roles
 
 
@@ -51,6 +51,13 @@ def _leading_format_tokens(token_ids: np.ndarray, decode: Callable[[np.ndarray],
     while not decode(token_ids[: count + 1]).strip(_LEADING_FORMAT):
         count += 1
     return count
+
+
+def _adds_text(index: int, before: int, token_ids: np.ndarray, decode: Callable[[np.ndarray], str]) -> bool:
+    """Whether a token that stands behind another one shows in the text."""
+    # On its own a blank may show nothing, and behind half a character the second quarter of it.
+    alone, pair = decode(token_ids[[index]]), decode(token_ids[[before, index]])
+    return alone != "" or pair != decode(token_ids[[before]])
 
 
 def _token_of(offset: int, token_ids: np.ndarray, decode: Callable[[np.ndarray], str]) -> int:

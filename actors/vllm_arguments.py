@@ -9,12 +9,12 @@ from typing import Any
 
 from actors.config import ServerConfig
 from actors.vllm_lifeline import SERVER_PID_VARIABLE, Lifeline
+from protocol.errors import ServerStartError
 
 _CPU_KV_CACHE_BYTES = 256 << 20
 _CPU_BLOCK_TOKENS = 32  # the CPU default of 128 is longer than most prompts: nothing would be shared
 _CPU_BATCHED_TOKENS = 4096
 _LANGUAGE_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-_TOWER_LINEARS = ("out_proj", "fc1", "fc2", "linear_1", "linear_2")
 
 
 def _is_cpu() -> bool:
@@ -97,9 +97,17 @@ def _adapted_modules(model: str, config: ServerConfig) -> list[str] | None:
 
     Left to itself it also prepares the output layer of Llama models: a waste at every step, and scoring a prompt
     beside other requests then kills the engine on CPU (row counts disagree).
+
+    Raises:
+        ServerStartError: vision adapters for a model whose vision rows vLLM miscounts.
     """
     if not config.vision_adapters:
         return list(_LANGUAGE_LINEARS)
     model_type = json.loads(Path(model, "config.json").read_text(encoding="utf-8")).get("model_type", "")
-    # Qwen's vision tower calls a convolution and a linear layer by the same name; its output layer is never adapted.
-    return None if model_type.startswith("qwen") else [*_LANGUAGE_LINEARS, *_TOWER_LINEARS]
+    if not model_type.startswith("qwen"):
+        # LLaVA's tower has one row more (the class token) than an image has tokens; vLLM 0.32 overlooks it.
+        raise ServerStartError(
+            f"vLLM does not adapt the vision part of a {model_type!r} model correctly, and vision_adapters is set.",
+            "adapt the language model alone (vision_adapters: false), or set kind: transformers",
+        )
+    return None

@@ -8,11 +8,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from yaml import YAMLError
 
 from actors.config import ServerConfig
@@ -22,20 +23,20 @@ from protocol.errors import ConfigError
 
 
 class Part(BaseModel):
-    """Base of every configuration part: immutable, unknown keys refused."""
+    """Base of every configuration part: immutable, unknown keys refused, `name=2024` read as text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 class EnvConfig(Part):
     """Which environment is played."""
 
     id: str = "gym_cards/NumberLine-v0"
-    """A registered id, or `module:EnvClass` with `adapter: module:AdapterClass` in `kwargs`' place."""
+    """A registered id, or `module:EnvClass` of a user's own environment."""
     adapter: str | None = None
-    """`module:AdapterClass` of a user's own environment; None for registered ids."""
+    """`module:AdapterClass`. None: the one registered with the id, or the one in the environment's own module."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the environment."""
+    """Arguments of the environment's constructor."""
 
 
 class ModelConfig(Part):
@@ -78,6 +79,7 @@ class WorkersConfig(Part):
     """Rollout workers: CPU processes that step environments."""
 
     count: int = Field(default=2, ge=1)
+    """Worker processes."""
     envs_per_worker: int = Field(default=32, ge=1)
     """Environments that a worker steps concurrently."""
     cpus_per_worker: float = Field(default=1.0, ge=0.0)
@@ -92,7 +94,8 @@ class ServersConfig(ServerConfig):
     """Inference servers: how many, and how each is built."""
 
     count: int = Field(default=1, ge=1)
-    gpus: float = Field(default=0.0, ge=0.0)
+    """Server processes."""
+    gpus: float = Field(default=0.0, ge=0.0, le=1.0)
     """GPUs of one tensor-parallel rank; below 1 shares a card (with the learner, in one-GPU mode), 0 is CPU."""
     max_restarts: int = Field(default=2, ge=0)
     """How often each server may be restarted before the run fails."""
@@ -110,7 +113,7 @@ class LearnerPartConfig(LearnerConfig):
 class EvaluationConfig(Part):
     """The evaluation program that runs before and after RL."""
 
-    episodes: int = Field(default=200, ge=1)
+    episodes: int = Field(default=200, ge=1, le=1_000_000)
     """Episodes for each mode (greedy, sampled)."""
     seed: int = Field(default=1_000_000, ge=0)
     """Names the panel: equal seeds are equal initial states, whatever was trained."""
@@ -120,6 +123,7 @@ class CheckpointConfig(Part):
     """When the run's state is written to disk."""
 
     every_updates: int = Field(default=4, ge=1)
+    """Updates between two checkpoints; one is written at the start and at the end as well."""
     keep: int = Field(default=2, ge=1)
     """How many of the newest checkpoints stay."""
 
@@ -127,7 +131,7 @@ class CheckpointConfig(Part):
 class RayConfig(Part):
     """Where Ray is."""
 
-    address: Literal["auto", "local"] | str = "auto"
+    address: str = "auto"
     """`auto`: the cluster that RAY_ADDRESS names or that a job runs in, else a private local one; `local`: always a
     private local one; anything else is a cluster address."""
     start_timeout_s: float = Field(default=120.0, gt=0.0)
@@ -147,11 +151,14 @@ class RunConfig(Part):
     name: str = Field(default="local", pattern=r"^[A-Za-z0-9._-]+$")
     """Folder under `runs_dir`; a number is appended where it exists already."""
     runs_dir: str = "runs"
+    """Folder that run directories are made in."""
     seed: int = Field(default=0, ge=0)
+    """Of every random draw: tiny model, demonstrations, training, environments, sampling."""
     deterministic: bool = False
     """Same seed, same adapters, bit for bit: needs CPU, one worker and one server."""
     resume: str | None = None
     """Run directory to go on with."""
+
     env: EnvConfig = EnvConfig()
     model: ModelConfig = ModelConfig()
     sft: SFTStageConfig | None = SFTStageConfig()
@@ -168,29 +175,70 @@ class RunConfig(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        slots = self.workers.count * self.workers.envs_per_worker
-        if self.rollout.steps_per_update < slots:
-            raise ValueError(
-                f"rollout.steps_per_update is {self.rollout.steps_per_update}, fewer than the {slots} environments "
-                "(workers.count * workers.envs_per_worker): raise the former or lower the latter"
-            )
-        if self.learner.lora.rank > self.servers.max_lora_rank:
-            raise ValueError(
-                f"learner.lora.rank is {self.learner.lora.rank} but servers.max_lora_rank is "
-                f"{self.servers.max_lora_rank}: raise the latter"
-            )
-        slots_needed = self.learner.max_staleness + 2
-        if self.servers.adapter_slots < slots_needed:
-            raise ValueError(
-                f"servers.adapter_slots is {self.servers.adapter_slots}, learner.max_staleness = "
-                f"{self.learner.max_staleness} needs {slots_needed}: raise servers.adapter_slots"
-            )
-        if self.deterministic and (self.workers.count, self.servers.count) != (1, 1):
-            raise ValueError(
-                f"deterministic needs one worker and one server, not {self.workers.count} and "
-                f"{self.servers.count}: set workers.count=1 servers.count=1"
-            )
+        _check_rollout(self)
+        _check_adapters(self)
+        _check_gpus(self)
+        _check_determinism(self)
         return self
+
+
+def _check_rollout(config: RunConfig) -> None:
+    slots = config.workers.count * config.workers.envs_per_worker
+    if config.rollout.steps_per_update < slots:
+        raise ValueError(
+            f"rollout.steps_per_update is {config.rollout.steps_per_update}, fewer than the {slots} environments "
+            "(workers.count * workers.envs_per_worker): raise the former or lower the latter"
+        )
+    if config.rollout.max_tokens >= config.servers.max_model_len:
+        raise ValueError(
+            f"rollout.max_tokens is {config.rollout.max_tokens}, which leaves no room for a prompt in "
+            f"servers.max_model_len = {config.servers.max_model_len}: lower the former or raise the latter"
+        )
+
+
+def _check_adapters(config: RunConfig) -> None:
+    if config.learner.lora.rank > config.servers.max_lora_rank:
+        raise ValueError(
+            f"learner.lora.rank is {config.learner.lora.rank} but servers.max_lora_rank is "
+            f"{config.servers.max_lora_rank}: raise the latter"
+        )
+    slots_needed = config.learner.max_staleness + 2
+    if config.servers.adapter_slots < slots_needed:
+        raise ValueError(
+            f"servers.adapter_slots is {config.servers.adapter_slots}, learner.max_staleness = "
+            f"{config.learner.max_staleness} needs {slots_needed}: raise servers.adapter_slots"
+        )
+
+
+def _check_gpus(config: RunConfig) -> None:
+    learner, servers = config.learner.gpus, config.servers
+    if learner > 1 and learner != int(learner):
+        raise ValueError(f"learner.gpus is {learner:g}: above 1 it must be a whole number")
+    if servers.tensor_parallel > 1 and servers.gpus != 1:
+        raise ValueError(
+            f"servers.tensor_parallel is {servers.tensor_parallel} with servers.gpus = {servers.gpus:g}: a model is "
+            "split over whole GPUs; set servers.gpus=1"
+        )
+
+
+def _check_determinism(config: RunConfig) -> None:
+    servers = config.servers
+    if servers.deterministic and not config.deterministic:
+        raise ValueError("servers.deterministic follows deterministic: set deterministic=true instead")
+    if servers.seed not in (0, config.seed):
+        raise ValueError(f"servers.seed is {servers.seed}, but follows seed: set seed={servers.seed} instead")
+    if not config.deterministic:
+        return
+    if (config.workers.count, servers.count) != (1, 1):
+        raise ValueError(
+            f"deterministic needs one worker and one server, not {config.workers.count} and "
+            f"{servers.count}: set workers.count=1 servers.count=1"
+        )
+    if config.learner.gpus or servers.gpus:
+        raise ValueError(
+            f"deterministic needs CPU, not learner.gpus = {config.learner.gpus:g} and servers.gpus = "
+            f"{servers.gpus:g}: set both to 0"
+        )
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -208,26 +256,28 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         loaded = OmegaConf.load(file)
     except (YAMLError, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not readable YAML: {error}") from error
+        raise ConfigError(f"{file} is not readable YAML: {error}", "a configuration is a mapping of keys") from error
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(f"{file} holds a list.", "a configuration is a mapping of keys")
     return _resolve(loaded, overrides, str(file))
 
 
 def default_config(overrides: Sequence[str] = ()) -> RunConfig:
     """The defaults with `key.sub=value` overrides; raises like `load_config`."""
-    return _resolve(OmegaConf.create(), overrides, "configuration")
+    return _resolve(OmegaConf.create(), overrides, "the default configuration")
 
 
-def _resolve(base: Any, overrides: Sequence[str], origin: str) -> RunConfig:
-    bad = [o for o in overrides if "=" not in o]
-    if bad:
-        raise ConfigError(f"Override {bad[0]!r} is not of the form key=value.", "write e.g. rollout.updates=20")
+def _resolve(base: DictConfig, overrides: Sequence[str], origin: str) -> RunConfig:
+    for override in overrides:
+        if not override.partition("=")[1] or not override.partition("=")[0]:
+            raise ConfigError(f"Override {override!r} is not of the form key=value.", "write e.g. rollout.updates=20")
+    if overrides:
+        origin = f"{origin} with {' '.join(overrides)}"
     try:
         merged = OmegaConf.merge(base, OmegaConf.from_dotlist(list(overrides)))
-        values = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"{origin} and its overrides are not a valid configuration: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{origin} holds a {type(values).__name__}, a configuration is a mapping of keys.")
+        values: Any = OmegaConf.to_container(merged, resolve=True)
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise ConfigError(f"{origin}: {error}", "values are YAML: quote what holds any of {}[]:#$") from error
     return parse_config({str(k): v for k, v in values.items()}, origin=origin)
 
 
@@ -254,18 +304,21 @@ def shipped_configs() -> list[Path]:
     return sorted((Path(__file__).parent / "configs").glob("*.yaml"))
 
 
-def _names(paths: list[Path]) -> str:
+def _names(paths: Sequence[Path]) -> str:
     return ", ".join(f"cluster/configs/{p.name}" for p in paths)
 
 
-def _explain(error: Any) -> str:
+def _explain(error: ErrorDetails) -> str:
+    """One mistake in words: the key, what is wrong, and the value or the nearest known key."""
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         shown = f" (got {error['input']!r})" if not isinstance(error.get("input"), dict) else ""
         return f"{where or 'configuration'}: {error['msg'].removeprefix('Value error, ')}{shown}"
     known = _known_keys(error["loc"][:-1])
     near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-    return f"unknown key {where!r}" + (f", did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}")
+    if not near:
+        return f"unknown key {where!r}; known here: {', '.join(known)}"
+    return f"unknown key {where!r}, did you mean {'.'.join([*map(str, error['loc'][:-1]), near[0]])!r}?"
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:

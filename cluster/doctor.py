@@ -52,9 +52,7 @@ class Check:
 def check_python(version: str = PYTHON_VERSION) -> Check:
     """The interpreter is one of those Croupier is made for."""
     ok = SUPPORTED_PYTHON.contains(version, prereleases=True)
-    return Check(
-        "python", ok, version, "" if ok else f"use Python {SUPPORTED_PYTHON}: remove .venv, run make env"
-    )
+    return Check("python", ok, version, "" if ok else f"use Python {SUPPORTED_PYTHON}: remove .venv, run make env")
 
 
 def check_torch(build: str, gpus: tuple[str, ...]) -> Check:
@@ -125,9 +123,7 @@ def check_ray_address(environment: Mapping[str, str], deadline_s: float = RAY_DE
     """The cluster that RAY_ADDRESS names accepts connections; without a name there is nothing to reach."""
     address = environment.get("RAY_ADDRESS", "")
     if address in ("", "local"):
-        return Check(
-            "ray cluster", True, f"RAY_ADDRESS is {address or 'not set'}: Ray starts on this machine"
-        )
+        return Check("ray cluster", True, f"RAY_ADDRESS is {address or 'not set'}: Ray starts on this machine")
     if address == "auto":
         return Check("ray cluster", True, "RAY_ADDRESS is auto: a cluster on this machine, not probed")
     try:
@@ -197,9 +193,7 @@ def find_gpus(command: str = "nvidia-smi") -> tuple[str, ...]:
     return tuple(result.stdout.strip().splitlines()) if result.returncode == 0 else ()
 
 
-def find_misfits(
-    distribution: str, names: tuple[str, ...] = ("torch", "torchvision", "transformers")
-) -> list[str]:
+def find_misfits(distribution: str, names: tuple[str, ...] = ("torch", "torchvision", "transformers")) -> list[str]:
     """Returns the requirements of `distribution` on `names` that the environment does not meet."""
     misfits = []
     for requirement in _requirements(distribution):

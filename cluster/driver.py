@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray
-
 from cluster.config import RunConfig
 from cluster.metrics import rollout_metrics
 from cluster.run_dir import RunDir, read_state
@@ -52,7 +50,7 @@ class Driver:
         self,
         config: RunConfig,
         run: RunDir,
-        learner: ray.actor.ActorHandle,
+        learner: Any,
         servers: ServerPool,
         workers: WorkerPool,
         canaries: tuple[CanaryPrompt, ...],
@@ -87,8 +85,11 @@ class Driver:
             "time/publish_s": time.monotonic() - began,
         }
 
-    def iterate(self, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
+    def iterate(self, show: Callable[[str], None] = lambda phase: None) -> dict[str, float]:
         """One update: collect, learn, publish.
+
+        Args:
+            show: Called with the name of the phase (sampling, learning, publishing) whenever the driver looks up.
 
         Raises:
             StopRequested: The user asked to stop during the rollout; nothing of it has been trained on.
@@ -99,14 +100,14 @@ class Driver:
             self.policy_version,
             self._config.rollout.temperature,
             self._config.workers.rollout_timeout_s,
-            meanwhile=lambda: self._look_around(meanwhile),
+            meanwhile=lambda: self._look_around(show, "sampling"),
         )
         update_began = time.monotonic()
         (learnt,) = wait_for(
             [self._learner.update.remote(self.progress.update + 1, rollout.batches)],
             "the learner's update",
             self._config.learner.update_timeout_s,
-            meanwhile=lambda: self._look_around(meanwhile),
+            meanwhile=lambda: self._look_around(show, "learning"),
         )
         values = rollout_metrics(rollout.reports, rollout.wall_s)
         values |= {f"learner/{k}": v for k, v in learnt.items()}
@@ -116,6 +117,7 @@ class Driver:
         progress.env_steps += int(values["rollout/env_steps"])
         progress.sampled_tokens += int(values["rollout/sampled_tokens"])
         progress.worker_states = rollout.states
+        show("publishing")
         values |= self.publish()
         values["time/iteration_s"] = time.monotonic() - began
         progress.wall_s += values["time/iteration_s"]
@@ -163,7 +165,6 @@ class Driver:
         if self.progress.worker_states and len(self.progress.worker_states) == len(self.workers.handles):
             self.workers.load_states(self.progress.worker_states)
 
-    def _look_around(self, meanwhile: Callable[[], None] | None) -> None:
+    def _look_around(self, show: Callable[[str], None], phase: str) -> None:
         self.servers.supervise()
-        if meanwhile is not None:
-            meanwhile()
+        show(phase)

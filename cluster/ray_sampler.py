@@ -7,8 +7,8 @@ another server, or waits until the same one is back in sync.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import ray
 from ray.exceptions import RayActorError, RayTaskError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
@@ -27,7 +27,7 @@ class RaySampler:
         deadline_s: How long one request may be retried, in seconds.
     """
 
-    def __init__(self, servers: Sequence[ray.actor.ActorHandle], deadline_s: float) -> None:
+    def __init__(self, servers: Sequence[Any], deadline_s: float) -> None:
         if not servers:
             raise ValueError("A sampler needs at least one server.")
         self._servers = list(servers)

@@ -1,4 +1,4 @@
-"""Ray for one run: joins the cluster that is there, or starts a private one on this machine and ends it with the run."""
+"""Ray for one run: joins the cluster that is there, or starts a private one here and ends it with the run."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from protocol.errors import CheckpointError
+from protocol.errors import CheckpointError, ConfigError
 
 STATE_FILE = "run_state.json"
 
@@ -25,9 +25,16 @@ class RunDir:
 
     @classmethod
     def create(cls, runs_dir: str | Path, name: str) -> RunDir:
-        """Make `runs_dir/name`, or `name-2`, `name-3`, ... where that exists."""
+        """Make `runs_dir/name`, or `name-2`, `name-3`, ... where that exists.
+
+        Raises:
+            ConfigError: Nothing can be written there.
+        """
         parent = Path(runs_dir)
-        parent.mkdir(parents=True, exist_ok=True)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"runs_dir is {str(runs_dir)!r}: {error.strerror}.", "set runs_dir=...") from error
         attempt = 1
         while True:
             root = parent / (name if attempt == 1 else f"{name}-{attempt}")
@@ -107,6 +114,8 @@ class RunDir:
     def write_checkpoint(self, update: int, state: dict[str, Any], fill: Callable[[Path], None], keep: int) -> Path:
         """Write `checkpoints/<update>`: `fill` writes the learner's part, the run's `state` comes beside it.
 
+        A complete checkpoint is never touched again: one of the same update is returned as it is.
+
         Args:
             update: Number of policy updates done.
             state: Plain JSON values.
@@ -114,28 +123,49 @@ class RunDir:
             keep: How many of the newest checkpoints stay.
         """
         final = self.checkpoints / f"{update:06d}"
-        partial = self.checkpoints / f".{update:06d}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.parent.mkdir(parents=True, exist_ok=True)
+        if final in self._complete_checkpoints():
+            return final
+        self._remove_partial()
+        partial = self._partial(final)
+        self.checkpoints.mkdir(exist_ok=True)
         fill(partial)
         (partial / STATE_FILE).write_text(json.dumps(state))
-        shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         for old in self._complete_checkpoints()[:-keep]:
-            shutil.rmtree(old, ignore_errors=True)
+            old.rename(self._partial(old))  # half-removed, it must not look complete
+        self._remove_partial()
         return final
 
+    @staticmethod
+    def _partial(final: Path) -> Path:
+        return final.with_name(f".{final.name}.partial")
+
+    def _remove_partial(self) -> None:
+        for folder in self.checkpoints.glob(".*.partial"):
+            shutil.rmtree(folder)
+
     def _complete_checkpoints(self) -> list[Path]:
-        return sorted(p for p in self.checkpoints.glob("[0-9]*") if (p / STATE_FILE).is_file())
+        found = [p for p in self.checkpoints.glob("*") if p.name.isdecimal() and (p / STATE_FILE).is_file()]
+        return sorted(found, key=lambda p: int(p.name))
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """The run's part of a checkpoint."""
-    return json.loads((checkpoint / STATE_FILE).read_text())
+    """The run's part of a checkpoint.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    try:
+        return json.loads((checkpoint / STATE_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{checkpoint / STATE_FILE} cannot be read: {error}", "remove that checkpoint, an older one may be whole"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON under a temporary name, then rename."""
+    """Write indented JSON under a temporary name, then rename; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(value, indent=2) + "\n")
     temporary.replace(path)

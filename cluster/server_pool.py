@@ -13,6 +13,7 @@ from ray.exceptions import ActorDiedError, RayActorError
 from actors.sampler import ServerInfo
 from cluster.config import ServersConfig
 from cluster.placement import Placement
+from cluster.processes import end_actor
 from cluster.server_actor import ServerActor
 from cluster.waiting import StopFlag, get, wait_for
 from protocol.adapter import Acknowledgement
@@ -137,4 +138,4 @@ class ServerPool:
         refs = [handle.stop.remote() for handle in self.handles]
         ray.wait(refs, num_returns=len(refs), timeout=deadline_s)
         for handle in self.handles:
-            ray.kill(handle)
+            end_actor(handle)

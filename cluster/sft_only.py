@@ -8,6 +8,7 @@ import ray
 
 from cluster.config import RunConfig, save_config
 from cluster.learner_actor import LearnerActor
+from cluster.processes import end_actor
 from cluster.progress import RunProgress
 from cluster.ray_session import ray_session
 from cluster.run_dir import RunDir
@@ -37,5 +38,5 @@ def supervised_only(config: RunConfig) -> Path:
             counts = image_token_counts(config, base, learner)
             supervised_stage(config, config.sft, base, counts, run.model, learner, progress, stop)
         finally:
-            ray.kill(learner)
+            end_actor(learner)
     return run.model

@@ -9,8 +9,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from cluster.config import RunConfig, SFTStageConfig
 from cluster.model_stage import corpus_of, image_sizes, make_demonstrations
 from cluster.progress import Phase, RunProgress
@@ -90,8 +88,3 @@ def _show_step(learner: Any, phase: Phase) -> None:
 def _parameters(folder: Path) -> float:
     """Millions of parameters, from the sizes of the float32 weights files."""
     return sum(f.stat().st_size for f in folder.glob("*.safetensors")) / 4e6
-
-
-def stop_learner(learner: Any) -> None:
-    """End the learner's process."""
-    ray.kill(learner)

@@ -20,6 +20,7 @@ from cluster.learner_actor import LearnerActor
 from cluster.metrics import MetricsWriter
 from cluster.model_stage import env_maker, make_canaries
 from cluster.placement import Placement, check_fits, demand_of, local_gpus
+from cluster.processes import end_actor
 from cluster.progress import Phase, RunProgress
 from cluster.ray_session import ray_session, resolve_address
 from cluster.run_dir import RunDir, write_json
@@ -108,7 +109,7 @@ class Training:
             # A second thread answers questions about progress while the first computes.
             options = {**placement.learner_options(), "max_concurrency": 2}
             learner = ray.remote(LearnerActor).options(**options).remote()
-            self._processes.callback(ray.kill, learner)
+            self._processes.callback(end_actor, learner)
             model = self._model(learner)
             driver = self._start(learner, placement, model)
             self._loop(driver)
@@ -135,9 +136,7 @@ class Training:
             servers = ServerPool(str(model), servers_config, placement, self._stop)
             self._processes.callback(servers.stop)
             counts = image_token_counts(config, model, learner)
-            settings = LearnerConfig(
-                **{k: getattr(config.learner, k) for k in LearnerConfig.model_fields}
-            )
+            settings = LearnerConfig(**{k: getattr(config.learner, k) for k in LearnerConfig.model_fields})
             policy_ready = learner.start.remote(
                 str(model), settings, banned_token_ids(model), config.seed, str(self._run.trajectories)
             )
@@ -178,19 +177,23 @@ class Training:
         )
         self._processes.callback(metrics.close)
         try:
-            while driver.progress.update < config.rollout.updates:
-                values = self._iterate(driver)
-                metrics.write(driver.progress.update, values)
-                self._progress.row(driver.progress.update, config.rollout.updates, values)
-                if driver.progress.update % config.checkpoints.every_updates == 0:
-                    driver.save()
-                self._stop.raise_if_set()
+            with self._progress.phase("reinforcement learning", total=config.rollout.updates) as phase:
+                while driver.progress.update < config.rollout.updates:
+                    self._update(driver, metrics, phase)
+                    self._stop.raise_if_set()
+                at = driver.progress
+                phase.summarize(f"{at.env_steps} environment steps, {at.sampled_tokens} sampled tokens")
         finally:
             driver.save()
         self._evaluate(driver, "after")
 
-    def _iterate(self, driver: Driver) -> dict[str, float]:
-        return driver.iterate()
+    def _update(self, driver: Driver, metrics: MetricsWriter, phase: Phase) -> None:
+        values = driver.iterate(lambda name: phase.update(driver.progress.update, name))
+        update = driver.progress.update
+        metrics.write(update, values)
+        self._progress.row(update, self._config.rollout.updates, values)
+        if update % self._config.checkpoints.every_updates == 0:
+            driver.save()
 
     def _evaluate(self, driver: Driver, when: str) -> None:
         config, wanted = self._config, self._config.evaluation

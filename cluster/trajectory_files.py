@@ -56,6 +56,7 @@ def read_frames(folder: Path, digests: Sequence[bytes] | None = None) -> dict[by
     for file in sorted(folder.glob("frames-*.parquet")):
         table = pq.read_table(file)
         if digests is not None:
-            table = table.filter(pc.is_in(table.column("digest"), pa.array(digests, table.schema.field("digest").type)))
+            wanted = pa.array(digests, table.schema.field("digest").type)
+            table = table.filter(pc.field("digest").isin(wanted))
         found |= dict(zip(table.column("digest").to_pylist(), table.column("data").to_pylist(), strict=True))
     return found

@@ -62,9 +62,7 @@ class WorkerActor:
         batch, report = await self._worker.collect(num_steps, policy_version, temperature)
         return batch, report, self._worker.state_dict()
 
-    async def run_episodes(
-        self, seeds: Sequence[int], policy_version: int, temperature: float
-    ) -> list[EpisodeResult]:
+    async def run_episodes(self, seeds: Sequence[int], policy_version: int, temperature: float) -> list[EpisodeResult]:
         """See `RolloutWorker.run_episodes`."""
         return await self._worker.run_episodes(seeds, policy_version, temperature)
 

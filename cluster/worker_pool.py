@@ -13,6 +13,7 @@ from ray.exceptions import ActorDiedError, RayActorError
 from actors.worker import RolloutReport
 from cluster.config import WorkersConfig
 from cluster.placement import Placement
+from cluster.processes import end_actor
 from cluster.waiting import StopFlag, get, wait_for
 from cluster.worker_actor import WorkerActor, WorkerSpec
 from protocol.episode import EpisodeResult
@@ -89,9 +90,7 @@ class WorkerPool:
         began = time.monotonic()
         shares = _shares(num_steps, len(self.handles))
         running = {
-            index: self._start(index, share, policy_version, temperature)
-            for index, share in enumerate(shares)
-            if share
+            index: self._start(index, share, policy_version, temperature) for index, share in enumerate(shares) if share
         }
         done: dict[int, tuple[ray.ObjectRef, RolloutReport, dict[str, Any]]] = {}
         while running:
@@ -141,16 +140,14 @@ class WorkerPool:
             handle.run_episodes.remote(list(seeds[i::count]), policy_version, temperature)
             for i, handle in enumerate(self.handles)
         ]
-        results = wait_for(
-            refs, f"{len(seeds)} evaluation episodes", deadline_s, stop=self._stop, meanwhile=meanwhile
-        )
+        results = wait_for(refs, f"{len(seeds)} evaluation episodes", deadline_s, stop=self._stop, meanwhile=meanwhile)
         by_seed = {r.seed: r for part in results for r in part}
         return [by_seed[seed] for seed in seeds]
 
     def stop(self) -> None:
         """End the worker processes."""
         for handle in self.handles:
-            ray.kill(handle)
+            end_actor(handle)
 
     def _start(self, index: int, share: int, policy_version: int, temperature: float) -> list[ray.ObjectRef]:
         return self.handles[index].collect.options(num_returns=3).remote(share, policy_version, temperature)

@@ -68,9 +68,7 @@ def build_package(
         target_modules=policy.lora_targets,
         weights_bytes=weights.size,
     )
-    return AdapterPackage(
-        manifest, weights, config, tuple(score_canary(policy, prompt) for prompt in prompts)
-    )
+    return AdapterPackage(manifest, weights, config, tuple(score_canary(policy, prompt) for prompt in prompts))
 
 
 @torch.no_grad()
@@ -94,9 +92,7 @@ def score_canary(policy: Policy, prompt: CanaryPrompt) -> Canary:
     return Canary(ids, prompt.images, response, log_probs, base_log_probs)
 
 
-def _expand(
-    policy: Policy, prompt: CanaryPrompt, digests: tuple[bytes, ...], frames: dict[bytes, bytes]
-) -> np.ndarray:
+def _expand(policy: Policy, prompt: CanaryPrompt, digests: tuple[bytes, ...], frames: dict[bytes, bytes]) -> np.ndarray:
     """Prompt ids with each placeholder repeated once per image token, as the model sees them: int32 [P]."""
     ids = np.asarray(prompt.prompt_token_ids, dtype=np.int32)
     placeholders = np.flatnonzero(ids == policy.backbone.image_token_id)

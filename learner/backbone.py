@@ -46,9 +46,7 @@ class Backbone:
         self.hidden_size: int = model.get_output_embeddings().weight.shape[1]
         self.image_token_id: int = model.config.image_token_id
         tokenizer = processor.tokenizer
-        self.pad_id: int = (
-            tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        )
+        self.pad_id: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.images = FrameProcessor(processor, compute.frame_cache_frames)
         self.vision = VisionEncoder(model, self.images, compute.frame_cache_frames)
         self._inputs = set(inspect.signature(model.model.forward).parameters)
@@ -141,9 +139,7 @@ class Backbone:
 
     def _image_arguments(self, input_ids: torch.Tensor, features: list) -> dict[str, Any]:
         pooled: Any = [f.embeddings for f in features]
-        arguments: dict[str, Any] = {
-            "mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
-        }
+        arguments: dict[str, Any] = {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
         if "image_grid_thw" in self._inputs:
             arguments["image_grid_thw"] = torch.cat([f.grid for f in features])
         if "mm_token_type_ids" in self._inputs:

@@ -72,9 +72,7 @@ def collate_tokens(
     """
     prompt_lengths = np.array([len(p) for p in prompts], dtype=np.int64)
     response_lengths = np.array([len(r) for r in responses], dtype=np.int64)
-    input_ids = np.full(
-        (len(prompts), int((prompt_lengths + response_lengths).max())), pad_id, dtype=np.int64
-    )
+    input_ids = np.full((len(prompts), int((prompt_lengths + response_lengths).max())), pad_id, dtype=np.int64)
     for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         input_ids[i, : len(prompt)] = prompt
         input_ids[i, len(prompt) : len(prompt) + len(response)] = response

@@ -69,9 +69,7 @@ def save_checkpoint(
     return directory
 
 
-def load_checkpoint(
-    directory: Path | str, policy: Policy, optimizer: torch.optim.Optimizer, base_model: Path
-) -> dict:
+def load_checkpoint(directory: Path | str, policy: Policy, optimizer: torch.optim.Optimizer, base_model: Path) -> dict:
     """Restore policy and optimizer exactly; returns the counters. Nothing is changed unless everything fits.
 
     Raises:
@@ -154,9 +152,7 @@ def _optimizer_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> dict
     }
 
 
-def _load_optimizer(
-    policy: Policy, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
-) -> None:
+def _load_optimizer(policy: Policy, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
     number_of = {name: number for number, name in enumerate(_parameter_names(policy))}
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
@@ -192,6 +188,5 @@ def _require_keys(file: Path, found: dict, expected: dict) -> None:
     if found.keys() != expected.keys():
         different = sorted(found.keys() ^ expected.keys())
         raise CheckpointError(
-            f"Checkpoint file {str(file)!r} and this policy differ in {len(different)} tensors, "
-            f"first {different[0]!r}."
+            f"Checkpoint file {str(file)!r} and this policy differ in {len(different)} tensors, first {different[0]!r}."
         )

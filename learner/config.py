@@ -107,8 +107,7 @@ class PPOConfig(_Settings):
     def _check_ratio_bounds(self) -> Self:
         if self.max_ratio is not None and self.max_ratio <= 1 + self.clip:
             raise ValueError(
-                f"max_ratio {self.max_ratio} must exceed 1 + clip = {1 + self.clip}: "
-                "raise max_ratio or lower clip"
+                f"max_ratio {self.max_ratio} must exceed 1 + clip = {1 + self.clip}: raise max_ratio or lower clip"
             )
         return self
 

@@ -85,9 +85,7 @@ class Learner:
         backbone = self.policy.backbone
         rules = AdmissionRules(backbone.vocab_size, backbone.image_token_id, self._published)
         return [
-            rejection
-            for batch in batches
-            for rejection in self._admission.receive(batch, rules, self._policy_version)
+            rejection for batch in batches for rejection in self._admission.receive(batch, rules, self._policy_version)
         ]
 
     def update(self) -> dict[str, float]:
@@ -159,9 +157,7 @@ class Learner:
             self._published = {int(v): bytes.fromhex(d) for v, d in counters["published"].items()}
             self._admission.load_state(counters["admission"])
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"The counters of checkpoint {str(directory)!r} are damaged: {error!r}."
-            ) from error
+            raise CheckpointError(f"The counters of checkpoint {str(directory)!r} are damaged: {error!r}.") from error
 
     def _generator(self, policy_version: int) -> torch.Generator:
         """Shuffles one update; a function of seed and version, so that nothing need be saved."""

@@ -94,17 +94,18 @@ class Policy:
             yield
 
     @contextlib.contextmanager
-    def adapter_dropout(self) -> Iterator[None]:
-        """Inside, the adapter's dropout is active; the base model's own never is."""
-        layers = [
-            m
-            for n, m in self.peft_model.named_modules()
-            if ".lora_dropout." in n and isinstance(m, nn.Dropout)
-        ]
+    def adapter_dropout(self, seed: int) -> Iterator[None]:
+        """Inside, the adapter's dropout is active; the base model's own never is.
+
+        torch's global generator is seeded on entry and put back on exit.
+        """
+        layers = [m for n, m in self.peft_model.named_modules() if ".lora_dropout." in n and isinstance(m, nn.Dropout)]
         for layer in layers:
             layer.train()
         try:
-            yield
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                yield
         finally:
             for layer in layers:
                 layer.eval()

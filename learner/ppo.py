@@ -80,7 +80,7 @@ class PPO:
         Args:
             rows: N >= 1 rows of complete trajectories.
             policy_version: of the weights as they are now; also counts the warm-up.
-            generator: shuffles the rows.
+            generator: shuffles the rows and seeds the dropout.
 
         Returns:
             Metrics. `ratio_first_minibatch_max_error` (largest |ratio - 1| before the first optimizer step,
@@ -99,7 +99,8 @@ class PPO:
         history: list[_Scores] = []
         norms: list[dict[str, float]] = []
         stopped_early = False
-        with self._policy.adapter_dropout():
+        dropout_seed = int(torch.randint(2**62, (), generator=generator))
+        with self._policy.adapter_dropout(dropout_seed):
             for index in self._minibatches(len(rows), generator):
                 scores = self._accumulate(rows, targets, index)
                 history.append(scores)

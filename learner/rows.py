@@ -74,9 +74,7 @@ def gather_rows(batches: Sequence[TrajectoryBatch]) -> Rows:
         ends.append(batch.steps.column("end_reason").to_numpy(zero_copy_only=False) != EndReason.NONE.value)
         frames |= decode_frames(batch.frames)
     last_rows = np.flatnonzero(np.concatenate(ends)) if ends else np.empty(0, np.int64)
-    joined = {
-        name: np.concatenate(parts) if parts else np.empty(0, np.float32) for name, parts in scalars.items()
-    }
+    joined = {name: np.concatenate(parts) if parts else np.empty(0, np.float32) for name, parts in scalars.items()}
     return Rows(
         prompts=columns["prompt_token_ids"],
         responses=columns["response_token_ids"],

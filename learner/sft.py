@@ -103,9 +103,7 @@ def _check_demonstrations(batches: Sequence[TrajectoryBatch], backbone: Backbone
         raise TrajectoryError("There is no demonstration to learn from.", "ask for at least one")
 
 
-def _train(
-    backbone: Backbone, rows: Rows, config: SFTConfig, token_budget: int, seed: int
-) -> Iterator[float]:
+def _train(backbone: Backbone, rows: Rows, config: SFTConfig, token_budget: int, seed: int) -> Iterator[float]:
     """Make one optimizer step per yielded loss."""
     parameters = _unfreeze(backbone, config)
     optimizer = torch.optim.AdamW(

@@ -119,9 +119,7 @@ class Oracle:
         log_probs = self.logits(ids, images, response, seed).log_softmax(-1)
         return log_probs.gather(1, torch.tensor(response)[:, None])[:, 0].numpy()
 
-    def sampled_log_probs(
-        self, asked: SampleRequest, token_ids: np.ndarray, seed: int | None
-    ) -> np.ndarray:
+    def sampled_log_probs(self, asked: SampleRequest, token_ids: np.ndarray, seed: int | None) -> np.ndarray:
         """float32 [T] of sampled ids: bans at -inf, divided by the temperature."""
         response = token_ids.tolist()
         logits = self.logits(asked.prompt_token_ids, asked.images, response, seed)

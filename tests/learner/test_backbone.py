@@ -60,9 +60,7 @@ def test_banned_ids_and_temperatures_are_those_of_the_sampler(either_world, back
     found = log_probs(backbone, batch_of(backbone, rows, temperatures), backbone.banned_mask(banned))
     plain = log_probs(backbone, batch_of(backbone, rows))
     for i, (prompt, response, pngs) in enumerate(rows):
-        expected = reference.log_probs(
-            prompt, response, pngs, temperature=float(temperatures[i]), banned=banned
-        )
+        expected = reference.log_probs(prompt, response, pngs, temperature=float(temperatures[i]), banned=banned)
         np.testing.assert_allclose(found[i, : len(response)], expected, rtol=1e-5, atol=TOLERANCE)
         assert np.abs(found[i] - plain[i]).max() > 1e-3
 

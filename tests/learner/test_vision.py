@@ -74,7 +74,5 @@ def test_memory_is_bounded_and_misses_are_recomputed(either_world, frames, monke
     assert len(first) == 5
     backbone.vision.features(digests[-2:], frames)
     assert calls == [5]
-    torch.testing.assert_close(
-        backbone.vision.features(digests[:1], frames)[0].embeddings, first[0].embeddings
-    )
+    torch.testing.assert_close(backbone.vision.features(digests[:1], frames)[0].embeddings, first[0].embeddings)
     assert calls == [5, 1]

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,13 @@ def config(**ppo) -> LearnerConfig:
     return LearnerConfig(lora=LORA, ppo=PPOConfig(**settings), compute=COMPUTE)
 
 
+@cache
+def png_of(state: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    frame(*state).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 class World:
     """One model folder and everything a test needs to make rows for it."""
 
@@ -40,9 +48,7 @@ class World:
         return tuple(i for i in self.tokenizer.all_special_ids if i != self.tokenizer.eos_token_id)
 
     def png(self, state: tuple[int, int]) -> bytes:
-        buffer = io.BytesIO()
-        frame(*state).save(buffer, "PNG")
-        return buffer.getvalue()
+        return png_of(state)
 
     def prompt(self, text: str = PROMPT, images: int = 1) -> np.ndarray:
         """Unexpanded prompt ids, int32: one placeholder per image."""
