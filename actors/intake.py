@@ -36,10 +36,7 @@ class Intake:
         Raises:
             RequestRefused: naming the value, the limit and the cure.
         """
-        if self._config.deterministic and request.seed is None and request.params.temperature > 0:
-            raise RequestRefused(
-                "a deterministic server got a request without a seed.", "set seed, or temperature to 0"
-            )
+        self._check_seed(request)
         return Draw(
             prompt=self.prompt(request.prompt_token_ids, request.images, request.image_digests),
             temperature=request.params.temperature,
@@ -79,6 +76,15 @@ class Intake:
             raise RequestRefused(f"the response holds the image placeholder {self._vocabulary.image_token_id}.")
         self._check_length(prompt_tokens + len(token_ids), "prompt with its response")
         return list(token_ids)
+
+    def _check_seed(self, request: SampleRequest) -> None:
+        if request.seed is None:
+            if self._config.deterministic and request.params.temperature > 0:
+                raise RequestRefused(
+                    "a deterministic server got a request without a seed.", "set seed, or temperature to 0"
+                )
+        elif not 0 <= request.seed < 2**63:  # vLLM reads -1 as no seed at all
+            raise RequestRefused(f"seed is {request.seed}, it must be in [0, 2**63).")
 
     def _check_ids(self, token_ids: Sequence[int], what: str) -> None:
         if not len(token_ids):

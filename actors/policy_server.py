@@ -22,10 +22,11 @@ from actors.engine import AdapterHandle, Completion, Engine
 from actors.engine_host import EngineHost
 from actors.intake import Intake
 from actors.publisher import Publisher
-from actors.sampler import BASE_DIGEST, BASE_POLICY_VERSION, Sample, SampleRequest, ServerInfo
+from actors.sampler import Sample, SampleRequest, ServerInfo
 from actors.vocabulary import Vocabulary
 from protocol.adapter import Acknowledgement, AdapterPackage
 from protocol.errors import AdapterRejected, ModelFolderError, RequestRefused, ServerDied, ServerStartError
+from protocol.trajectory import BASE_POLICY_VERSION, NO_DIGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,7 @@ class PolicyServer:
             log_probs=completion.log_probs,
             text=parts.vocabulary.decode(completion.token_ids.tolist()),
             policy_version=adapter.policy_version if adapter else BASE_POLICY_VERSION,
-            adapter_digest=adapter.digest if adapter else BASE_DIGEST,
+            adapter_digest=adapter.digest if adapter else NO_DIGEST,
             finish_reason=completion.finish_reason,
             sample_s=seconds,
         )

@@ -55,7 +55,7 @@ def _leading_format_tokens(token_ids: np.ndarray, decode: Callable[[np.ndarray],
 
 def _adds_text(index: int, before: int, token_ids: np.ndarray, decode: Callable[[np.ndarray], str]) -> bool:
     """Whether a token that stands behind another one shows in the text."""
-    # On its own a blank may show nothing, and behind half a character the second quarter of it.
+    # A blank may show nothing on its own, and a byte of a long character nothing behind another such byte.
     alone, pair = decode(token_ids[[index]]), decode(token_ids[[before, index]])
     return alone != "" or pair != decode(token_ids[[before]])
 

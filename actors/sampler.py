@@ -15,11 +15,7 @@ import numpy as np
 from protocol.adapter import Acknowledgement, AdapterPackage
 from protocol.errors import RequestRefused
 
-BASE_POLICY_VERSION = -1
-"""Names the base model without any adapter; always available, never published and never retired."""
-
-BASE_DIGEST = bytes(32)
-"""Adapter digest of samples drawn from the base model."""
+_LOWEST_TEMPERATURE, _HIGHEST_TEMPERATURE = 0.01, 2.0
 
 FinishReason = Literal["stop", "length", "abort"]
 
@@ -31,11 +27,13 @@ class SamplingParams:
     There is no top-p and no top-k: a truncated distribution is renormalised, and the learner could not match it.
 
     Raises:
-        RequestRefused: a temperature below 0, `max_tokens` below 1, or a stop string that is not one ASCII character.
+        RequestRefused: a temperature that is neither 0 nor in [0.01, 2], `max_tokens` below 1, or a stop string that
+            is not one ASCII character.
     """
 
     temperature: float
-    """Divides the logits; 0 takes the most likely token."""
+    """Divides the logits; 0 takes the most likely token. Otherwise 0.01 to 2: vLLM raises smaller ones to 0.01
+    without telling, and refuses larger ones."""
     max_tokens: int
     """Longest response in tokens, end-of-sequence token included."""
     stop: tuple[str, ...] = ("}",)
@@ -43,8 +41,11 @@ class SamplingParams:
     token: the engine itself sees it, no extra token is drawn, and the text always is the decoded token ids."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.temperature < float("inf"):
-            raise RequestRefused(f"temperature is {self.temperature}, it must be finite and at least 0.")
+        if self.temperature != 0.0 and not _LOWEST_TEMPERATURE <= self.temperature <= _HIGHEST_TEMPERATURE:
+            raise RequestRefused(
+                f"temperature is {self.temperature}, it must be 0 (greedy) or "
+                f"{_LOWEST_TEMPERATURE} to {_HIGHEST_TEMPERATURE}."
+            )
         if self.max_tokens < 1:
             raise RequestRefused(f"max_tokens is {self.max_tokens}, it must be at least 1.")
         for character in self.stop:
@@ -90,7 +91,7 @@ class Sample:
     policy_version: int
     """The version the request began and ended with."""
     adapter_digest: bytes
-    """32 raw bytes; `BASE_DIGEST` for the base model."""
+    """32 raw bytes; `NO_DIGEST` for the base model."""
     finish_reason: FinishReason
     sample_s: float
     """Seconds from request to answer, queueing included."""

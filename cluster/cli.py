@@ -29,7 +29,7 @@ ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, e.g. cluster/c
 OverrideArgument = Annotated[
     list[str] | None, typer.Argument(help="key.sub=value pairs that override the file", show_default=False)
 ]
-EnvOption = Annotated[str, typer.Option("--env", help="A registered id, or module:EnvClass")]
+EnvOption = Annotated[str, typer.Option(help="A registered id, or module:EnvClass; by default the run's own")]
 
 
 @app.command()
@@ -56,6 +56,8 @@ def sft(config: ConfigArgument, overrides: OverrideArgument = None) -> None:
     from cluster.sft_only import supervised_only
 
     folder = supervised_only(loaded)
+    if folder is None:
+        raise typer.Exit(130)
     print(f"Model: {folder}\nNext:  croupier train {config} model.path={folder} sft=null")
 
 
@@ -66,7 +68,9 @@ def evaluate(
     episodes: Annotated[int, typer.Option(min=1, max=1_000_000)] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Names the panel of initial states")] = 1_000_000,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy")] = 0.0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result to this file")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", dir_okay=False, help="Write the result to this file")
+    ] = None,
     overrides: OverrideArgument = None,
 ) -> None:
     """Measure success on a fixed panel of episodes, with its interval."""
@@ -89,11 +93,11 @@ def evaluate(
 
 @app.command()
 def play(
-    env: EnvOption = "gym_cards/NumberLine-v0",
+    env: Annotated[str, typer.Option(help="As in evaluate; by default a run's own, else NumberLine")] = "",
     policy: Annotated[str, typer.Option(help="human, expert, random, or a run directory")] = "expert",
     episodes: Annotated[int, typer.Option(min=1)] = 1,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    out: Annotated[Path | None, typer.Option(help="Save the frames here as PNG")] = None,
+    out: Annotated[Path | None, typer.Option(file_okay=False, help="Save the frames here as PNG")] = None,
 ) -> None:
     """Step an environment, print the dialogue, save the frames."""
     from cluster.play import play_episodes

@@ -173,6 +173,11 @@ class RunConfig(Part):
     ray: RayConfig = RayConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    @property
+    def engine(self) -> ServersConfig:
+        """`servers` as they are built: under the run's own seed and determinism."""
+        return self.servers.model_copy(update={"deterministic": self.deterministic, "seed": self.seed})
+
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         _check_rollout(self)

@@ -26,12 +26,16 @@ def evaluate_run_or_model(
         seed: Names the panel.
         temperature: 0 for greedy.
         overrides: `key.sub=value` on the run's configuration, e.g. `servers.kind=transformers`.
+
+    Raises:
+        ConfigError, CheckpointError, ModelFolderError, envs.errors.EnvError: Before any process is started.
+        CroupierError: Whatever ended the evaluation.
     """
-    config = find_policy(run_or_model, overrides).config
-    env = config.env if env_id in ("", config.env.id) else EnvConfig(id=env_id)
+    source = find_policy(run_or_model, overrides)
+    config, env = source.config, source.env(env_id)
     env_maker(env)()[0].close()  # a misspelled id is reported before anything starts
     progress = RunProgress()
-    with served_policy(run_or_model, overrides) as served:
+    with served_policy(source) as served:
         workers = _workers(served, env)
         try:
             workers.wait_started(config.ray.start_timeout_s)
@@ -57,11 +61,11 @@ def _workers(served: ServedPolicy, env: EnvConfig) -> WorkerPool:
         run_id="evaluation",
         model=str(served.source.model),
         env=env,
-        image_tokens={},
+        image_tokens={},  # learnt from the servers' replies
         slots=config.workers.envs_per_worker,
         max_tokens=config.rollout.max_tokens,
         seed=config.seed,
-        deterministic=config.servers.deterministic,
+        deterministic=config.deterministic,
         sample_deadline_s=config.servers.request_timeout_s,
     )
     return WorkerPool(spec, config.workers, served.servers.names, None, served.stop)

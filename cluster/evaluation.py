@@ -1,4 +1,4 @@
-"""The evaluation program: a fixed panel of episodes, played greedily and sampled, with intervals.
+"""The evaluation program: a fixed panel of episodes, played at one temperature, with its interval.
 
 A panel is named by its digest; two evaluations are comparable when the digests agree. Nothing of the training run
 (worker count, batch order, seeds of exploration) changes a panel.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,8 +34,8 @@ class Panel:
         return [int(s) + 2**30 for s in drawn]
 
     def digest(self) -> str:
-        """SHA-256 over environment, arguments and reset seeds (hex)."""
-        key = [self.env.id, self.env.kwargs, self.seeds()]
+        """SHA-256 over environment, adapter, arguments and reset seeds (hex)."""
+        key = [self.env.id, self.env.adapter, self.env.kwargs, self.seeds()]
         return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -55,13 +56,24 @@ class EvaluationResult:
     mean_return: float
     mean_length: float
     invalid_rate: float
+    """Share of steps whose text named no legal action; NaN where no step was made."""
     truncation_rate: float
-    recognition_accuracy: float | None
+    env_errors: int
+    """Episodes that the environment broke off by an exception; they count as failures."""
+    recognition_accuracy: float
+    """Share of probed steps whose perception fields were all right; NaN where the task has no probe."""
     per_task: dict[str, dict[str, float]]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON; NaN becomes null."""
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EvaluationResult:
+        """What `to_json` gave, as in the `results` of a run's card."""
+        numbers: dict[str, Any] = {k: math.nan if v is None else v for k, v in values.items()}
+        numbers["success_ci95"] = tuple(values["success_ci95"])
+        return cls(**numbers)
 
     def __str__(self) -> str:
         low, high = self.success_ci95
@@ -81,8 +93,6 @@ def evaluate(
     """
     results = play(panel.seeds(), temperature)
     tasks = sorted({r.task for r in results})
-    metrics = episode_metrics(results)
-    recognition = metrics.pop("recognition_accuracy")
     return EvaluationResult(
         env=panel.env.id,
         episodes=len(results),
@@ -92,14 +102,14 @@ def evaluate(
         policy_version=policy_version,
         panel_digest=panel.digest(),
         success_ci95=wilson_interval(sum(r.success for r in results), len(results)),
-        recognition_accuracy=None if recognition != recognition else recognition,
+        env_errors=sum(r.env_error for r in results),
         per_task={t or panel.env.id: _task_row([r for r in results if r.task == t]) for t in tasks},
-        **metrics,
+        **episode_metrics(results),
     )
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a success rate."""
+    """95 % Wilson score interval of a success rate (Wilson 1927, without continuity correction)."""
     from scipy.stats import binomtest
 
     interval = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="wilson")

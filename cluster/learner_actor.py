@@ -13,6 +13,7 @@ import ray
 from actors.frames import FrameEncoder
 from actors.prompting import ImageSize
 from cluster.trajectory_files import TrajectoryFiles
+from cluster.waiting import wait_for
 from learner.config import ComputeConfig, LearnerConfig, SFTConfig
 from learner.tiny.config import TinyVLMConfig
 from protocol.adapter import AdapterPackage, CanaryPrompt
@@ -21,6 +22,9 @@ from protocol.package_files import save_package
 
 PACKAGE_FOLDER = "package"
 """Part of a checkpoint: the adapter as it was served, with its canaries."""
+
+FETCH_TIMEOUT_S = 600.0
+"""Longest wait for one update's batches to arrive from the workers' nodes, in seconds."""
 
 
 class LearnerActor:
@@ -89,7 +93,7 @@ class LearnerActor:
         """Fetch the batches, keep them as Parquet, and make one policy update of them."""
         assert self._learner is not None and self._files is not None, "start comes first"
         began = time.perf_counter()
-        received: list[TrajectoryBatch] = ray.get(list(batches), timeout=600)
+        received: list[TrajectoryBatch] = wait_for(batches, "the rollout's batches", FETCH_TIMEOUT_S)
         fetched_s = time.perf_counter() - began
         self._files.write(update, received)
         self._learner.receive(received)

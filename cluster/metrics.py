@@ -88,5 +88,15 @@ def rollout_metrics(reports: Sequence[RolloutReport], wall_s: float) -> dict[str
 def _drop_rows_after(path: Path, update: int) -> None:
     if not path.is_file():
         return
-    rows = [line for line in path.read_text().splitlines() if json.loads(line)["update"] <= update]
-    path.write_text("".join(f"{row}\n" for row in rows))
+    kept = [line for line in path.read_text().splitlines(keepends=True) if _update_of(line) <= update]
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text("".join(kept))
+    temporary.replace(path)
+
+
+def _update_of(line: str) -> float:
+    """Update of a row; infinity for the torn last line of a run that was killed."""
+    try:
+        return json.loads(line)["update"] if line.endswith("\n") else math.inf
+    except ValueError:
+        return math.inf

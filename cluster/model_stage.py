@@ -15,16 +15,33 @@ from actors.demonstrations import canary_prompts, demonstrate
 from actors.prompting import ImageSize, PromptEncoder
 from cluster.config import EnvConfig
 from envs.base import TaskAdapter
+from envs.errors import EnvError
 from protocol.adapter import CanaryPrompt
 from protocol.codec import TrajectoryBatch
+from protocol.errors import ConfigError
 
 CORPUS_EPISODES = 200
+"""First states that a tiny tokenizer's corpus is drawn from."""
+
 CANARIES = 4
+"""Prompts that prove a publish; every one is scored at every publish."""
 
 
 def env_maker(env: EnvConfig) -> Callable[[], tuple[gymnasium.Env, TaskAdapter]]:
-    """A function that builds the configured environment with its adapter."""
-    return lambda: envs.make(env.id, adapter=env.adapter, **env.kwargs)
+    """A function that builds the configured environment with its adapter.
+
+    Calling it raises ConfigError where the environment does not take `env.kwargs`, and what `envs.make` raises.
+    """
+
+    def make() -> tuple[gymnasium.Env, TaskAdapter]:
+        try:
+            return envs.make(env.id, adapter=env.adapter, **env.kwargs)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, EnvError) or not env.kwargs:
+                raise
+            raise ConfigError(f"env.kwargs is {env.kwargs}: {error}", f"see the arguments of {env.id}") from error
+
+    return make
 
 
 def corpus_of(env: EnvConfig, seed: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
@@ -42,7 +59,7 @@ def corpus_of(env: EnvConfig, seed: int) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 def image_sizes(env: EnvConfig) -> list[ImageSize]:
-    """Sizes of the frames that the environment shows at its start."""
+    """Sizes of the frames that the environment shows at its start; none for a text-only one."""
     made, adapter = env_maker(env)()
     observation, info = made.reset(seed=0)
     image = adapter.image(observation, info)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.markup import escape
 
 from actors.parsing import parse_action
 from cluster.config import EnvConfig
@@ -23,69 +24,120 @@ Respond = Callable[[TaskAdapter, Any, dict[str, Any]], str]
 
 
 def play_episodes(env_id: str, policy: str, *, episodes: int, seed: int, out: Path | None, console: Console) -> None:
-    """Play whole episodes and print prompt, response, action and reward of every step.
+    """Play whole episodes and print the prompt where it is new, and response, action and reward of every step.
 
     Args:
-        env_id: Registered id, or `module:EnvClass`.
-        policy: `human`, `expert`, `random`, or a run directory.
+        env_id: Registered id, or `module:EnvClass`; empty for the run's own environment (without a run: NumberLine).
+        policy: `human`, `expert`, `random`, or a run directory, a checkpoint or a model folder.
         episodes: How many.
         seed: Of the first episode; the following count up.
-        out: Folder for the frames as PNG; None saves none.
+        out: Folder for the frames as PNG, one per state; None saves none.
         console: Where to print.
+
+    Raises:
+        ConfigError: There is no such policy.
+        envs.errors.EnvError: There is no such environment.
     """
-    env, adapter = env_maker(EnvConfig(id=env_id))()
     rng = np.random.default_rng(seed)
     with ExitStack() as resources:
+        env_config, respond = _policy(policy, env_id, rng, console, resources)
+        env, adapter = env_maker(env_config)()
         resources.callback(env.close)
-        respond = _policy(policy, env_id, rng, console, resources)
-        for episode in range(episodes):
-            observation, info = env.reset(seed=seed + episode)
-            console.print(f"[bold]episode {episode}[/] (seed {seed + episode})")
-            console.print(f"[dim]{escape(adapter.prompt(observation, info))}[/]")
-            total, step, done = 0.0, 0, False
-            while not done:
-                _save_frame(adapter.image(observation, info), out, f"episode{episode:03d}-step{step:03d}.png", console)
-                text = respond(adapter, observation, info)
-                legal = list(adapter.legal_actions(info))
-                parsed = parse_action(text, adapter.action_names or legal, legal)
-                action = parsed.name if parsed.name in legal else legal[int(rng.integers(len(legal)))]
-                observation, reward, terminated, truncated, info = env.step(adapter.env_action(str(action), info))
-                total, step, done = total + float(reward), step + 1, terminated or truncated
-                console.print(f"  {escape(text)}")
-                console.print(f"  -> {escape(repr(action))} ({parsed.status.value}), reward {float(reward):+g}")
-            _save_frame(adapter.image(observation, info), out, f"episode{episode:03d}-step{step:03d}.png", console)
-            end = "terminated" if terminated else "truncated"
-            success = "success" if adapter.success(total, info) else "no success"
-            console.print(f"[bold]{end}[/] after {step} steps, return {total:+g}: {success}")
+        player = _Player(env, adapter, respond, rng, out, console)
+        try:
+            for episode in range(episodes):
+                player.play(episode, seed + episode)
+        except EOFError:
+            console.print("\nend of input")
     if out is not None:
-        console.print(f"Frames: {out.absolute()}", soft_wrap=True)
+        _say(console, f"Frames: {out.absolute()}")
 
 
-def _policy(name: str, env_id: str, rng: np.random.Generator, console: Console, resources: ExitStack) -> Respond:
+class _Player:
+    """Plays one episode after the other."""
+
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        adapter: TaskAdapter,
+        respond: Respond,
+        rng: np.random.Generator,
+        out: Path | None,
+        console: Console,
+    ) -> None:
+        self._env, self._adapter, self._respond = env, adapter, respond
+        self._rng, self._out, self._console = rng, out, console
+
+    def play(self, number: int, seed: int) -> None:
+        """Play the episode and print it."""
+        observation, info = self._env.reset(seed=seed)
+        self._console.print(f"[bold]episode {number}[/] (seed {seed})")
+        shown, total, step, done = "", 0.0, 0, False
+        while not done:
+            self._save_frame(observation, info, number, step)
+            prompt = self._adapter.prompt(observation, info)
+            if prompt != shown:
+                _say(self._console, prompt, style="dim")
+                shown = prompt
+            text = self._respond(self._adapter, observation, info)
+            action, status = self._choose(text, info)
+            observation, reward, terminated, truncated, info = self._env.step(self._adapter.env_action(action, info))
+            total, step, done = total + float(reward), step + 1, terminated or truncated
+            _say(self._console, f"  {text}\n  -> {action!r} ({status}), reward {float(reward):+g}")
+        self._save_frame(observation, info, number, step)
+        end = "terminated" if terminated else "truncated"
+        success = "success" if self._adapter.success(total, info) else "no success"
+        self._console.print(f"[bold]{end}[/] after {step} steps, return {total:+g}: {success}")
+
+    def _choose(self, text: str, info: dict[str, Any]) -> tuple[str, str]:
+        """The action that the text names, or else a random legal one; and how the text was understood."""
+        legal = list(self._adapter.legal_actions(info))
+        parsed = parse_action(text, self._adapter.action_names or legal, legal)
+        named = parsed.name if parsed.name in legal else None
+        return named or legal[int(self._rng.integers(len(legal)))], parsed.status.value
+
+    def _save_frame(self, observation: Any, info: dict[str, Any], episode: int, step: int) -> None:
+        image = self._adapter.image(observation, info)
+        if self._out is None or image is None:
+            return
+        self._out.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(self._out / f"episode{episode:03d}-step{step:03d}.png")
+
+
+def _policy(
+    name: str, env_id: str, rng: np.random.Generator, console: Console, resources: ExitStack
+) -> tuple[EnvConfig, Respond]:
+    env = EnvConfig(id=env_id) if env_id else EnvConfig()
     if name == "expert":
-        return lambda adapter, observation, info: adapter.expert(info, rng)
+        return env, lambda adapter, observation, info: adapter.expert(info, rng)
     if name == "random":
-        return lambda adapter, observation, info: adapter.expert(info, rng, noise=1.0)
+        return env, lambda adapter, observation, info: adapter.expert(info, rng, noise=1.0)
     if name == "human":
-        return lambda adapter, observation, info: _ask(adapter, info, console)
+        return env, lambda adapter, observation, info: _ask(adapter, info, console)
     if not Path(name).is_dir():
         raise ConfigError(
             f"There is no policy {name!r}.", "give human, expert, random, a run directory or a model folder"
         )
-    from cluster.served import served_policy
+    # Ray comes with it.
+    from cluster.served import find_policy, served_policy
 
-    served = resources.enter_context(served_policy(name))
-    return lambda adapter, observation, info: served.respond(adapter, observation, info)
+    source = find_policy(name)
+    env = source.env(env_id)
+    env_maker(env)()[0].close()  # a misspelled id is reported before anything starts
+    served = resources.enter_context(served_policy(source))
+    return env, served.respond
 
 
 def _ask(adapter: TaskAdapter, info: dict[str, Any], console: Console) -> str:
+    """Ask until the answer is a legal action's name; raises EOFError at the end of the input."""
     legal = list(adapter.legal_actions(info))
-    answer = console.input(f"  action, one of {escape(', '.join(legal))}: ").strip()
-    return f'{{"action": "{answer}"}}'
+    while True:
+        answer = console.input(f"  action, one of {', '.join(legal)}: ", markup=False).strip()
+        if answer in legal:
+            return json.dumps({"action": answer})
+        _say(console, f"  {answer!r} is not among them")
 
 
-def _save_frame(image: np.ndarray | None, out: Path | None, name: str, console: Console) -> None:
-    if out is None or image is None:
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(out / name)
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    """Print text as it is: brackets in it are no markup, long lines stay whole."""
+    console.print(text, style=style, markup=False, soft_wrap=True)

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 COLUMNS = {
     "success": ("rollout/success_rate", "{:7.1%}"),
@@ -35,8 +36,8 @@ class RunProgress:
         self._header_printed = False
 
     def say(self, text: str) -> None:
-        """Print one line above the live line."""
-        self.console.print(text)
+        """Print one line above the live line, as it is: brackets are no markup, a long path stays whole."""
+        self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Phase]:
@@ -48,15 +49,17 @@ class RunProgress:
         columns += [TimeElapsedColumn(), TextColumn("[dim]{task.fields[note]}")]
         live = self.console.is_terminal
         with Progress(*columns, console=self.console, transient=True, disable=not live) as bar:
-            phase = Phase(bar, bar.add_task(name, total=total, note=""))
+            phase = Phase(bar, bar.add_task(escape(name), total=total, note=""))
             yield phase
-        self.say(f"[green]done[/] {name} [dim]({time.monotonic() - began:.1f} s{phase.summary})[/]")
+        took = f"({time.monotonic() - began:.1f} s{phase.summary})"
+        self.console.print(f"[green]done[/] {escape(name)} [dim]{escape(took)}[/]", soft_wrap=True)
 
     def row(self, update: int, total: int, values: Mapping[str, float]) -> None:
         """Print the table row of one finished update."""
         widths = {heading: len(form.format(0)) for heading, (_, form) in COLUMNS.items()}
         if not self._header_printed:
-            self.say(f"[bold]{'update':>7} {' '.join(h.rjust(w) for h, w in widths.items())}[/]")
+            header = " ".join(heading.rjust(width) for heading, width in widths.items())
+            self.console.print(f"{'update':>7} {header}", style="bold")
             self._header_printed = True
         cells = []
         for heading, (key, form) in COLUMNS.items():
@@ -68,15 +71,15 @@ class RunProgress:
 class Phase:
     """Handle on the live line of one phase."""
 
-    def __init__(self, bar: Progress, task: int) -> None:
+    def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar = bar
         self._task = task
         self.summary = ""
 
     def update(self, completed: int | None = None, note: str = "") -> None:
         """Move the bar and change the note beside it."""
-        self._bar.update(self._task, completed=completed, note=note)  # type: ignore[arg-type]
+        self._bar.update(self._task, completed=completed, note=escape(note))
 
     def summarize(self, text: str) -> None:
-        """What is printed with the phase when it has ended."""
+        """Set what is printed with the phase when it has ended well."""
         self.summary = f", {text}"

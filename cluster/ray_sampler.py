@@ -15,7 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from actors.sampler import Sample, SampleRequest
 from protocol.errors import CroupierError, ServerDied, UnknownPolicyVersion
 
-RETRIED = (RayActorError, ServerDied, UnknownPolicyVersion)
+RETRIED = (ServerDied, UnknownPolicyVersion)
 """Failures that pass: the server is being restarted, or has not been given its adapters again yet."""
 
 
@@ -45,6 +45,7 @@ class RaySampler:
             ServerDied, UnknownPolicyVersion: No server could answer within the deadline.
             RequestRefused: The server found a request malformed; not retried.
         """
+        failed: set[int] = set()
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(RETRIED),
             stop=stop_after_delay(self._deadline_s),
@@ -52,11 +53,19 @@ class RaySampler:
             reraise=True,
         ):
             with attempt:
-                return await self._send(requests)
+                index = self._choose(failed)
+                failed.add(index)
+                return await self._send(index, requests)
         raise AssertionError("unreachable: the last attempt raises")
 
-    async def _send(self, requests: Sequence[SampleRequest]) -> list[Sample]:
-        index = min(range(len(self._servers)), key=self._in_flight.__getitem__)
+    def _choose(self, failed: set[int]) -> int:
+        """The least busy server that has not failed on this request; a dead one would always be the least busy."""
+        if len(failed) == len(self._servers):
+            failed.clear()
+        fresh = [index for index in range(len(self._servers)) if index not in failed]
+        return min(fresh, key=self._in_flight.__getitem__)
+
+    async def _send(self, index: int, requests: Sequence[SampleRequest]) -> list[Sample]:
         self._in_flight[index] += len(requests)
         try:
             return await self._servers[index].sample_batch.remote(requests)
@@ -64,5 +73,9 @@ class RaySampler:
             if isinstance(error.cause, CroupierError):
                 raise error.cause from error
             raise
+        except RayActorError as error:
+            raise ServerDied(
+                f"The process of inference server {index} is gone: {error}", "look at its log under the Ray session"
+            ) from error
         finally:
             self._in_flight[index] -= len(requests)

@@ -12,8 +12,8 @@ import ray
 
 from actors.frames import FrameEncoder
 from actors.prompting import PromptEncoder
-from actors.sampler import BASE_POLICY_VERSION, Sample, SampleRequest, SamplingParams
-from cluster.config import RunConfig, default_config, load_config
+from actors.sampler import Sample, SampleRequest, SamplingParams
+from cluster.config import EnvConfig, RunConfig, default_config, load_config
 from cluster.learner_actor import PACKAGE_FOLDER
 from cluster.ray_session import ray_session
 from cluster.run_dir import RunDir
@@ -21,7 +21,9 @@ from cluster.server_pool import ServerPool
 from cluster.waiting import StopFlag, wait_for
 from envs.base import TaskAdapter
 from learner.model_folder import check_model_folder
+from protocol.errors import ConfigError
 from protocol.package_files import load_package
+from protocol.trajectory import BASE_POLICY_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +35,21 @@ class PolicySource:
     package: Path | None
     """Folder of the adapter package; None serves the bare model."""
 
+    def env(self, env_id: str) -> EnvConfig:
+        """The run's own environment with its arguments where `env_id` names it or is empty, else that one."""
+        return self.config.env if env_id in ("", self.config.env.id) else EnvConfig(id=env_id)
+
 
 def find_policy(run_or_model: str | Path, overrides: Sequence[str] = ()) -> PolicySource:
     """A run directory (its newest checkpoint), one of its checkpoints, or a model folder.
 
     Raises:
-        ModelFolderError, CheckpointError, ConfigError: It is none of them, or incomplete.
+        ConfigError: There is no such folder, or its configuration does not fit.
+        CheckpointError, ModelFolderError: The folder is incomplete.
     """
     path = Path(run_or_model)
+    if not path.is_dir():
+        raise ConfigError(f"There is no run directory or model folder {str(path)!r}.", "give the path of one")
     if (path / PACKAGE_FOLDER).is_dir():
         run, checkpoint = RunDir.open(path.absolute().parent.parent), path
     elif (path / "config.yaml").is_file():
@@ -82,18 +91,18 @@ class ServedPolicy:
 
 
 @contextmanager
-def served_policy(run_or_model: str | Path, overrides: Sequence[str] = ()) -> Iterator[ServedPolicy]:
+def served_policy(source: PolicySource) -> Iterator[ServedPolicy]:
     """Serve a policy inside the block; an adapter has to pass its stored canaries first.
 
     Raises:
-        As `find_policy`; also ServerStartError and AdapterRejected.
+        CheckpointError: The stored adapter is damaged.
+        ServerStartError, AdapterRejected: A server did not come up, or does not answer with the trained weights.
     """
-    source = find_policy(run_or_model, overrides)
     config, stop = source.config, StopFlag()
     package = None if source.package is None else load_package(source.package)
     with ExitStack() as resources:
         resources.enter_context(ray_session(config.ray, logical_cpus=config.workers.count + config.servers.count))
-        servers = ServerPool(str(source.model), config.servers, None, stop)
+        servers = ServerPool(str(source.model), config.engine, None, stop)
         resources.callback(servers.stop)
         servers.wait_started()
         version = BASE_POLICY_VERSION

@@ -14,15 +14,16 @@ from cluster.ray_session import ray_session
 from cluster.run_dir import RunDir
 from cluster.stages import base_model, image_token_counts, supervised_stage
 from cluster.train import check_before_start, stop_on_signal
-from cluster.waiting import StopFlag
+from cluster.waiting import StopFlag, StopRequested
 from protocol.errors import ConfigError
 
 
-def supervised_only(config: RunConfig) -> Path:
-    """Build or take the base model, fine-tune it, and return the folder of the result.
+def supervised_only(config: RunConfig) -> Path | None:
+    """Build or take the base model, fine-tune it, and return the folder of the result; None if it was stopped.
 
     Raises:
         ConfigError: The configuration has no supervised stage.
+        CroupierError: Whatever ended the stage.
     """
     if config.sft is None:
         raise ConfigError("sft is null in this configuration.", "fill in sft.steps and sft.demonstrations")
@@ -37,6 +38,9 @@ def supervised_only(config: RunConfig) -> Path:
             base = base_model(config, run, learner, progress, stop)
             counts = image_token_counts(config, base, learner)
             supervised_stage(config, config.sft, base, counts, run.model, learner, progress, stop)
+        except StopRequested:
+            progress.say("Stopped before the model was finished.")
+            return None
         finally:
             end_actor(learner)
     return run.model

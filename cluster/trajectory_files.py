@@ -18,15 +18,19 @@ from protocol.schema import FRAME_SCHEMA, STEP_SCHEMA
 
 
 class TrajectoryFiles:
-    """Appends one pair of files per update; a resumed run overwrites those of its lost continuation."""
+    """Appends one pair of files per update; a resumed run first removes those of its lost continuation."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._written: set[bytes] = set()
+        self._written: set[bytes] | None = None
+        """Digests of all frames on disk; None until the first write says at which update the run goes on."""
 
     def write(self, update: int, batches: Sequence[TrajectoryBatch]) -> None:
         """Write all rows that were received for this update, also those that were then refused."""
+        if self._written is None:
+            self._drop_from(update)
+            self._written = _digests(self._folder)
         steps = pa.Table.from_batches([b.steps for b in batches], STEP_SCHEMA)
         frames = pa.Table.from_batches([b.frames for b in batches], FRAME_SCHEMA)
         fresh = []
@@ -38,14 +42,24 @@ class TrajectoryFiles:
         if fresh:
             self._replace(f"frames-{update:06d}.parquet", frames.take(pa.array(fresh)))
 
+    def _drop_from(self, update: int) -> None:
+        for file in (*self._folder.glob("steps-*.parquet"), *self._folder.glob("frames-*.parquet")):
+            if int(file.stem.rpartition("-")[2]) >= update:
+                file.unlink()
+
     def _replace(self, name: str, table: pa.Table) -> None:
         partial = self._folder / f".{name}.partial"
         pq.write_table(table, partial, compression="zstd")
         partial.replace(self._folder / name)
 
 
+def _digests(folder: Path) -> set[bytes]:
+    files = folder.glob("frames-*.parquet")
+    return {digest for f in files for digest in pq.read_table(f, columns=["digest"]).column("digest").to_pylist()}
+
+
 def read_steps(folder: Path) -> pa.Table:
-    """All rows of a run, in the order of the updates."""
+    """All rows of a run, in the order of the updates (the schema of `protocol.schema.STEP_SCHEMA`)."""
     files = sorted(folder.glob("steps-*.parquet"))
     return pa.concat_tables([pq.read_table(f) for f in files]) if files else STEP_SCHEMA.empty_table()
 

@@ -59,10 +59,10 @@ def wait_for(
     """
     began = time.monotonic()
     pending = list(refs)
+    results: dict[ray.ObjectRef, Any] = {}
     while pending:
         ready, pending = ray.wait(pending, num_returns=len(pending), timeout=POLL_S, fetch_local=False)
-        for ref in ready:
-            get(ref, what)
+        results |= {ref: get(ref, what) for ref in ready}
         if meanwhile is not None:
             meanwhile()
         if pending and stop is not None:
@@ -72,7 +72,7 @@ def wait_for(
                 f"Waited {deadline_s:g} s for {what}; {len(pending)} of {len(refs)} call(s) have not returned.",
                 "look at the Ray logs of that process, or raise the deadline if the machine is that slow",
             )
-    return [get(ref, what) for ref in refs]
+    return [results[ref] for ref in refs]
 
 
 def get(ref: ray.ObjectRef, what: str, deadline_s: float = 60.0) -> Any:

@@ -42,7 +42,8 @@ def generalized_advantages(
         ValueError: Lengths do not fit together.
     """
     rows = len(rewards)
-    if len(values) != rows or len(bootstrap_values) != len(last_rows) or (rows and last_rows[-1] != rows - 1):
+    covered = last_rows[-1] + 1 if last_rows else 0
+    if len(values) != rows or covered != rows or len(bootstrap_values) != len(last_rows):
         raise ValueError(
             f"{rows} rewards, {len(values)} values, {len(last_rows)} trajectories and "
             f"{len(bootstrap_values)} bootstrap values do not belong together"

@@ -1,26 +1,25 @@
 """A vision-language model read from a folder: hidden states, and log-probs of given response tokens.
 
-Families are told apart by what their forward accepts and their processor returns, not by name; Qwen2.5-VL and
-LLaVA are tested. Knows neither adapters nor losses; policy and supervised fine-tuning are built on it.
+Families are told apart by what their model and processor offer, not by name; Qwen2.5-VL and LLaVA are tested.
+Knows neither adapters nor losses; policy and supervised fine-tuning are built on it.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import logging as transformers_logging
 
 from learner.batching import TokenBatch
 from learner.config import ComputeConfig
 from learner.images import FrameProcessor
 from learner.model_folder import check_model_folder
-from learner.vision import VisionEncoder
+from learner.vision import FrameFeatures, VisionEncoder
+from protocol.errors import TrajectoryError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -49,7 +48,6 @@ class Backbone:
         self.pad_id: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.images = FrameProcessor(processor, compute.frame_cache_frames)
         self.vision = VisionEncoder(model, self.images, compute.frame_cache_frames)
-        self._inputs = set(inspect.signature(model.model.forward).parameters)
         self.storage_dtype = _DTYPES[compute.precision]
         self._autocast = compute.precision == "bfloat16"
 
@@ -82,16 +80,17 @@ class Backbone:
         """Last-layer hidden states [B, S, H], after the final norm; entries at padding mean nothing.
 
         Raises:
-            TrajectoryError: A frame is missing or unreadable.
-            ValueError: Placeholders and image tokens of the batch differ in number (from the model).
+            TrajectoryError: A frame is missing or unreadable, or placeholders and image tokens differ in number.
         """
-        arguments: dict[str, Any] = {"input_ids": batch.input_ids, "use_cache": False}
+        digests = [digest for row in batch.digests for digest in row]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
-            flat = [digest for row in batch.digests for digest in row]
-            if flat:
-                arguments |= self._image_arguments(batch.input_ids, self.vision.features(flat, batch.frames))
+            features = self.vision.features(digests, batch.frames) if digests else []
             # No attention mask: padding sits on the right, where causal attention already hides it.
-            return self.model.model(**arguments).last_hidden_state
+            return self.model.model.language_model(
+                inputs_embeds=self._embeddings(batch.input_ids, features),
+                position_ids=self._positions(batch.input_ids, features),
+                use_cache=False,
+            ).last_hidden_state
 
     def log_probs(
         self, batch: TokenBatch, hidden: torch.Tensor, banned_mask: torch.Tensor | None = None
@@ -137,12 +136,28 @@ class Backbone:
             raise ValueError(f"all {self.vocab_size} token ids are banned: nothing could ever be sampled")
         return mask.to(self.device)
 
-    def _image_arguments(self, input_ids: torch.Tensor, features: list) -> dict[str, Any]:
-        pooled: Any = [f.embeddings for f in features]
-        arguments: dict[str, Any] = {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
-        if "image_grid_thw" in self._inputs:
-            arguments["image_grid_thw"] = torch.cat([f.grid for f in features])
-        if "mm_token_type_ids" in self._inputs:
-            # Left out, Qwen2.5-VL takes plain positions for image tokens without a word.
-            arguments["mm_token_type_ids"] = (input_ids == self.image_token_id).int()
-        return arguments
+    def _embeddings(self, input_ids: torch.Tensor, features: list[FrameFeatures]) -> torch.Tensor:
+        """Token embeddings [B, S, H], with image features in place of the placeholders."""
+        embeddings = self.model.get_input_embeddings()(input_ids)
+        image_mask = input_ids == self.image_token_id
+        placeholders, tokens = int(image_mask.sum()), sum(len(f.embeddings) for f in features)
+        if placeholders != tokens:
+            raise TrajectoryError(f"A batch has {placeholders} image placeholders for {tokens} image tokens.")
+        if not features:
+            return embeddings
+        images = torch.cat([f.embeddings for f in features]).to(embeddings.dtype)
+        return embeddings.masked_scatter(image_mask[..., None], images)
+
+    def _positions(self, input_ids: torch.Tensor, features: list[FrameFeatures]) -> torch.Tensor | None:
+        """Positions int64 [3, B, S] where the family counts them by image grid; None for plain ones.
+
+        Left to itself, Qwen2.5-VL takes plain positions for image tokens without a word.
+        """
+        if not features or not hasattr(self.model.model, "get_rope_index"):
+            return None
+        positions, _ = self.model.model.get_rope_index(
+            input_ids,
+            mm_token_type_ids=(input_ids == self.image_token_id).int(),
+            image_grid_thw=torch.cat([f.grid for f in features if f.grid is not None]),
+        )
+        return positions

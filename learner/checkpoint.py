@@ -17,6 +17,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -69,8 +71,20 @@ def save_checkpoint(
     return directory
 
 
-def load_checkpoint(directory: Path | str, policy: Policy, optimizer: torch.optim.Optimizer, base_model: Path) -> dict:
-    """Restore policy and optimizer exactly; returns the counters. Nothing is changed unless everything fits.
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A checkpoint that was read whole and fits the policy it was read for."""
+
+    adapter: dict[str, torch.Tensor]
+    value_head: dict[str, torch.Tensor]
+    moments: dict[str, torch.Tensor]
+    """Adam's state, by `parameter/moment`."""
+    counters: dict
+    """As handed to `save_checkpoint`."""
+
+
+def read_checkpoint(directory: Path | str, policy: Policy, base_model: Path) -> Checkpoint:
+    """Read and check a checkpoint; changes nothing.
 
     Raises:
         CheckpointError: The directory is missing or incomplete, of another format, or it belongs to other
@@ -78,30 +92,35 @@ def load_checkpoint(directory: Path | str, policy: Policy, optimizer: torch.opti
     """
     directory = Path(directory)
     counters = _read_counters(directory)
-    if counters.get("format") != FORMAT:
-        raise CheckpointError(
-            f"Checkpoint {str(directory)!r} has format {counters.get('format')}, this build reads {FORMAT}.",
-            "resume with the release of croupier that wrote it",
-        )
-    if counters.pop("model") != model_fingerprint(base_model):
+    if counters.pop("model", None) != model_fingerprint(base_model):
         raise CheckpointError(
             f"Checkpoint {str(directory)!r} belongs to other base weights than those of {str(base_model)!r}.",
             "resume with the model folder that the run started from",
         )
-    if counters.pop("shapes") != _shapes(policy):
+    if counters.pop("shapes", None) != _shapes(policy):
         raise CheckpointError(
             f"Checkpoint {str(directory)!r} has an adapter or value head of another shape than configured.",
             "keep learner.lora and learner.ppo.value_hidden_sizes as they were when the run started",
         )
-    adapter = _read_tensors(directory / _ADAPTER / WEIGHTS_FILE)
-    critic = _read_tensors(directory / _VALUE_HEAD)
+    adapter_file, critic_file = directory / _ADAPTER / WEIGHTS_FILE, directory / _VALUE_HEAD
+    adapter, critic = _read_tensors(adapter_file), _read_tensors(critic_file)
     moments = _read_tensors(directory / _OPTIMIZER)
-    _require_keys(directory / _ADAPTER / WEIGHTS_FILE, adapter, get_peft_model_state_dict(policy.peft_model))
-    _require_keys(directory / _VALUE_HEAD, critic, policy.value_parameters())
-    set_peft_model_state_dict(policy.peft_model, adapter)
-    policy.value_head.load_state_dict(critic)
-    _load_optimizer(policy, optimizer, moments)
-    return counters
+    _require_names(adapter_file, adapter.keys() ^ get_peft_model_state_dict(policy.peft_model).keys())
+    _require_names(critic_file, critic.keys() ^ policy.value_parameters().keys())
+    _require_names(directory / _OPTIMIZER, {_split(k)[0] for k in moments} - set(_parameter_names(policy)))
+    return Checkpoint(adapter, critic, moments, counters)
+
+
+def apply_checkpoint(checkpoint: Checkpoint, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
+    """Put weights and optimizer into the state that the checkpoint holds, bit for bit."""
+    set_peft_model_state_dict(policy.peft_model, checkpoint.adapter)
+    policy.value_head.load_state_dict(checkpoint.value_head)
+    number_of = {name: number for number, name in enumerate(_parameter_names(policy))}
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in checkpoint.moments.items():
+        name, moment = _split(key)
+        state.setdefault(number_of[name], {})[moment] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def model_fingerprint(folder: Path) -> str:
@@ -152,13 +171,10 @@ def _optimizer_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> dict
     }
 
 
-def _load_optimizer(policy: Policy, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    number_of = {name: number for number, name in enumerate(_parameter_names(policy))}
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        name, moment = key.rsplit(_SEPARATOR, 1)
-        state.setdefault(number_of[name], {})[moment] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+def _split(key: str) -> tuple[str, str]:
+    """Parameter and moment of a key of the optimizer's file."""
+    name, _, moment = key.rpartition(_SEPARATOR)
+    return name, moment
 
 
 def _cpu(tensors: dict) -> dict[str, torch.Tensor]:
@@ -167,12 +183,19 @@ def _cpu(tensors: dict) -> dict[str, torch.Tensor]:
 
 def _read_counters(directory: Path) -> dict:
     try:
-        return json.loads((directory / _COUNTERS).read_text())
+        counters = json.loads((directory / _COUNTERS).read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{str(directory)!r} is not a checkpoint: {_COUNTERS} cannot be read ({error}).",
             "name a directory below checkpoints/ of a run",
         ) from error
+    found = counters.pop("format", None) if isinstance(counters, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(
+            f"Checkpoint {str(directory)!r} has format {found}, this build reads {FORMAT}.",
+            "resume with the release of croupier that wrote it",
+        )
+    return counters
 
 
 def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
@@ -184,9 +207,9 @@ def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def _require_keys(file: Path, found: dict, expected: dict) -> None:
-    if found.keys() != expected.keys():
-        different = sorted(found.keys() ^ expected.keys())
+def _require_names(file: Path, different: Collection[str]) -> None:
+    if different:
         raise CheckpointError(
-            f"Checkpoint file {str(file)!r} and this policy differ in {len(different)} tensors, first {different[0]!r}."
+            f"Checkpoint file {str(file)!r} and this policy differ in {len(different)} tensors, "
+            f"first {min(different)!r}."
         )

@@ -15,7 +15,7 @@ import torch
 from learner.adapter_export import CanaryPrompt, build_package
 from learner.admission import Admission, Ledger
 from learner.backbone import Backbone
-from learner.checkpoint import load_checkpoint, save_checkpoint
+from learner.checkpoint import apply_checkpoint, read_checkpoint, save_checkpoint
 from learner.config import LearnerConfig
 from learner.model_folder import check_model_folder
 from learner.policy import Policy
@@ -150,14 +150,16 @@ class Learner:
         Raises:
             CheckpointError: The directory is no checkpoint, or one of another model or shape.
         """
-        counters = load_checkpoint(directory, self.policy, self._algorithm.optimizer, self._model_path)
+        checkpoint = read_checkpoint(directory, self.policy, self._model_path)
         try:
-            self._seed = counters["seed"]
-            self._policy_version = counters["policy_version"]
-            self._published = {int(v): bytes.fromhex(d) for v, d in counters["published"].items()}
+            counters = checkpoint.counters
+            seed, version = int(counters["seed"]), int(counters["policy_version"])
+            published = {int(v): bytes.fromhex(d) for v, d in counters["published"].items()}
             self._admission.load_state(counters["admission"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"The counters of checkpoint {str(directory)!r} are damaged: {error!r}.") from error
+        apply_checkpoint(checkpoint, self.policy, self._algorithm.optimizer)
+        self._seed, self._policy_version, self._published = seed, version, published
 
     def _generator(self, policy_version: int) -> torch.Generator:
         """Shuffles one update; a function of seed and version, so that nothing need be saved."""

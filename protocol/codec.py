@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from protocol.errors import TrajectoryError
-from protocol.schema import FRAME_SCHEMA, STEP_SCHEMA, check_batch, check_schema
+from protocol.schema import DIGEST_TYPE, FRAME_SCHEMA, STEP_SCHEMA, check_batch, check_schema
 from protocol.trajectory import DIGEST_BYTES, EndReason, Frame, ParseStatus, Step
 
 _TOKEN_COLUMNS = {
@@ -93,7 +93,7 @@ def encode_steps(steps: Sequence[Step]) -> pa.RecordBatch:
 def encode_frames(frames: Iterable[Frame]) -> pa.RecordBatch:
     """Turn frames into one record batch of `FRAME_SCHEMA`."""
     rows = list(frames)
-    digests = pa.array([f.digest for f in rows], pa.binary(DIGEST_BYTES))
+    digests = pa.array([f.digest for f in rows], DIGEST_TYPE)
     data = pa.array([f.data for f in rows], pa.large_binary())
     return pa.RecordBatch.from_arrays([digests, data], schema=FRAME_SCHEMA)
 
@@ -136,6 +136,9 @@ def _check_step(step: Step) -> None:
             f"{where}: response_token_ids, behavior_log_probs and token_roles have lengths {lengths}; "
             "they must be equal and at least 1."
         )
+    digests = (step.adapter_digest, *step.frame_digests, *step.bootstrap_frame_digests)
+    if any(len(digest) != DIGEST_BYTES for digest in digests):
+        raise TrajectoryError(f"{where}: a digest is not {DIGEST_BYTES} bytes long.", "use protocol.trajectory.digest_of")
     bootstrap = step.bootstrap_prompt_token_ids
     if len(step.prompt_token_ids) == 0 or (bootstrap is not None and len(bootstrap) == 0):
         raise TrajectoryError(f"{where} has an empty prompt or bootstrap prompt.")
@@ -159,7 +162,7 @@ def _number_lists(rows: Sequence[np.ndarray | None], dtype: np.dtype) -> pa.List
 
 def _digest_lists(rows: Sequence[tuple[bytes, ...] | None]) -> pa.ListArray:
     offsets = np.concatenate([[0], np.cumsum([len(r or ()) for r in rows])]).astype(np.int32)
-    values = pa.array([d for r in rows for d in r or ()], pa.binary(DIGEST_BYTES))
+    values = pa.array([d for r in rows for d in r or ()], DIGEST_TYPE)
     return pa.ListArray.from_arrays(pa.array(offsets), values, mask=_null_mask(rows))
 
 

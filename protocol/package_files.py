@@ -21,6 +21,8 @@ CONFIG_FILE = "adapter_config.json"
 MANIFEST_FILE = "manifest.json"
 CANARY_FILE = "canaries.arrow"
 
+_CURE = "restore the folder from a copy, or take an older checkpoint"
+
 _CANARY_SCHEMA = pa.schema(
     {
         "prompt_token_ids": pa.list_(pa.int32()),
@@ -49,27 +51,39 @@ def load_package(folder: Path) -> AdapterPackage:
     """Read what `save_package` wrote.
 
     Raises:
-        CheckpointError: A file is missing, or the adapter's bytes are not those of the manifest.
+        CheckpointError: A file is missing or damaged, or the adapter's bytes are not those of the manifest.
     """
     missing = [f for f in (WEIGHTS_FILE, CONFIG_FILE, MANIFEST_FILE, CANARY_FILE) if not (folder / f).is_file()]
     if missing:
         raise CheckpointError(f"{folder} lacks {', '.join(missing)}.", "name a complete checkpoint folder")
-    values = json.loads((folder / MANIFEST_FILE).read_text())
-    values["digest"] = bytes.fromhex(values["digest"])
-    values["target_modules"] = tuple(values["target_modules"])
-    with pa.OSFile(str(folder / CANARY_FILE)) as file:
-        rows = pa.ipc.open_file(file).read_all().to_pylist()
     package = AdapterPackage(
-        manifest=AdapterManifest(**values),
+        manifest=_read_manifest(folder / MANIFEST_FILE),
         weights=pa.py_buffer((folder / WEIGHTS_FILE).read_bytes()),
         config=(folder / CONFIG_FILE).read_bytes(),
-        canaries=tuple(_canary(row) for row in rows),
+        canaries=_read_canaries(folder / CANARY_FILE),
     )
     if not package.digest_matches():
-        raise CheckpointError(
-            f"The adapter in {folder} has other bytes than its manifest names.", "restore the folder from a copy"
-        )
+        raise CheckpointError(f"The adapter in {folder} has other bytes than its manifest names.", _CURE)
     return package
+
+
+def _read_manifest(path: Path) -> AdapterManifest:
+    try:
+        values = json.loads(path.read_text())
+        values["digest"] = bytes.fromhex(values["digest"])
+        values["target_modules"] = tuple(values["target_modules"])
+        return AdapterManifest(**values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error!r}.", _CURE) from error
+
+
+def _read_canaries(path: Path) -> tuple[Canary, ...]:
+    try:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+            rows = reader.read_all().cast(_CANARY_SCHEMA).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error!r}.", _CURE) from error
+    return tuple(_canary(row) for row in rows)
 
 
 def _canary(row: dict[str, list]) -> Canary:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import pyarrow as pa
 
 from protocol.errors import SchemaError, SchemaVersionError
-from protocol.trajectory import DIGEST_BYTES
 
 SCHEMA_VERSION = 1
 VERSION_KEY = b"croupier_schema_version"
 
-_DIGEST = pa.binary(DIGEST_BYTES)
+# SHA-256, 32 bytes. Of variable length, because pandas and Hugging Face datasets read no lists of fixed-size binaries.
+DIGEST_TYPE = pa.binary()
 _METADATA = {VERSION_KEY: str(SCHEMA_VERSION).encode()}
 _CURE = "build batches with protocol.codec only"
 
@@ -32,9 +32,9 @@ STEP_SCHEMA = pa.schema(
         _required("episode_id", pa.string()),
         _required("step", pa.int32()),
         _required("policy_version", pa.int32()),
-        _required("adapter_digest", _DIGEST),
+        _required("adapter_digest", DIGEST_TYPE),
         _required("prompt_token_ids", pa.list_(pa.int32())),
-        _required("frame_digests", pa.list_(_DIGEST)),
+        _required("frame_digests", pa.list_(DIGEST_TYPE)),
         _required("response_token_ids", pa.list_(pa.int32())),
         _required("behavior_log_probs", pa.list_(pa.float32())),  # natural log, one per response token
         _required("token_roles", pa.list_(pa.int8())),  # protocol.trajectory.TokenRole
@@ -52,14 +52,14 @@ STEP_SCHEMA = pa.schema(
         _required("env_s", pa.float32()),  # seconds in env.step and rendering
         # Both null unless the row ends an unfinished episode.
         pa.field("bootstrap_prompt_token_ids", pa.list_(pa.int32())),
-        pa.field("bootstrap_frame_digests", pa.list_(_DIGEST)),
+        pa.field("bootstrap_frame_digests", pa.list_(DIGEST_TYPE)),
     ],
     metadata=_METADATA,
 )
 """One row per environment step; see `protocol.trajectory.Step` for the meaning of each column."""
 
 FRAME_SCHEMA = pa.schema(
-    [_required("digest", _DIGEST), _required("data", pa.large_binary())],
+    [_required("digest", DIGEST_TYPE), _required("data", pa.large_binary())],
     metadata=_METADATA,
 )
 """One row per distinct image: SHA-256 of the compressed bytes, and the bytes."""

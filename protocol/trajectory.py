@@ -15,8 +15,11 @@ import numpy as np
 DIGEST_BYTES = 32
 """Length of every digest in the protocol (SHA-256), in bytes."""
 
-DEMONSTRATION_VERSION = -1
-"""`policy_version` of rows that a scripted expert wrote; no adapter sampled them, their log-probs are 0."""
+BASE_POLICY_VERSION = -1
+"""`policy_version` of samples drawn from the base model without any adapter."""
+
+DEMONSTRATION_VERSION = -2
+"""`policy_version` of rows that a scripted expert wrote; their behaviour log-probs are 0 and no model sampled them."""
 
 NO_DIGEST = bytes(DIGEST_BYTES)
 """`adapter_digest` of rows that no adapter sampled (demonstrations, evaluation of a bare model)."""

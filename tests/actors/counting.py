@@ -2,6 +2,7 @@
 worker on top of both."""
 
 import asyncio
+import io
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -11,12 +12,11 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from PIL import Image
 
-from actors.prompting import PromptEncoder
 from actors.sampler import Sample, SampleRequest
 from actors.scripted import ScriptedSampler
 from actors.vocabulary import Vocabulary
-from actors.worker import RolloutWorker
 from envs import TaskAdapter
 
 SIZE = (28, 28)
@@ -139,14 +139,30 @@ def told_state(vocabulary: Vocabulary, token_ids: Sequence[int] | np.ndarray) ->
     return int(match[1]), int(match[2])
 
 
-def make_worker(folder: Path, sampler: Any, **changes: Any) -> RolloutWorker:
-    settings: dict[str, Any] = {
-        "run_id": "run",
-        "worker_id": "worker-0",
-        "make_env": lambda: (CountingEnv(), CountingTask()),
-        "encoder": PromptEncoder(folder),
-        "slots": 2,
-        "max_tokens": 64,
-        "seed": 0,
-    }
-    return RolloutWorker(sampler=sampler, **(settings | changes))
+def picture_of(png: bytes) -> State:
+    """The state that a picture shows."""
+    high, low, count = np.asarray(Image.open(io.BytesIO(png)))[0, 0].tolist()
+    return 256 * high + low, count
+
+
+def onward(state: State, request: SampleRequest) -> str:
+    """Never finishes of its own accord."""
+    return say("next", count=str(state[1]))
+
+
+def mixed(state: State, request: SampleRequest) -> str:
+    """Finishes some episodes, leaves others to the limit, sometimes says nothing of use."""
+    name, count = state
+    return "?" if name % 5 == 0 else say("finish" if count == 1 and name % 3 == 0 else "next", count=str(count))
+
+
+def moody(state: State, request: SampleRequest) -> str:
+    """Decides by the request's own seed, as a sampling engine does."""
+    assert request.seed is not None
+    mood = int(np.random.default_rng(request.seed).integers(4))
+    return ("?", say("next"), say("next", count=str(state[1])), say("finish"))[mood]
+
+
+def crash_at(place: int) -> Callable[[State, SampleRequest], str]:
+    """Brings the environment down at one place of every episode."""
+    return lambda state, request: say("crash" if state[1] == place else "next")

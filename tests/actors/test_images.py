@@ -38,7 +38,7 @@ def test_a_cache_without_room_still_decodes():
 
 
 def test_a_digest_of_other_bytes_is_refused():
-    red, green = IMAGES
+    red, green, _ = IMAGES
     with pytest.raises(RequestRefused, match="not the SHA-256"):
         ImageCache(1 << 20).get(red, IMAGES[green])
 

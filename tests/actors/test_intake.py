@@ -37,6 +37,8 @@ def test_a_sound_request_becomes_a_draw(intake, vocabulary):
         ({"images": (), "image_digests": ()}, "1 image placeholders .* for 0 images"),
         ({"image_digests": ()}, "1 images come with 0 digests"),
         ({"image_digests": (bytes(32),)}, "not the SHA-256"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**63}, "seed is 9223372036854775808"),
         ({"prompt_token_ids": [IMAGE] + [8] * 15}, "the prompt has 16 tokens, max_model_len is 16"),
     ],
 )

@@ -9,7 +9,8 @@ from protocol.errors import RequestRefused
     [
         ({"temperature": -0.1}, "temperature is -0.1"),
         ({"temperature": float("nan")}, "temperature is nan"),
-        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"temperature": 0.005}, "temperature is 0.005"),
+        ({"temperature": 2.1}, "temperature is 2.1"),
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"stop": ("}}",)}, "'}}' is not a single ASCII character"),
         ({"stop": ("é",)}, "'é' is not a single ASCII character"),

@@ -17,19 +17,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from actors.sampler import SampleRequest, SamplingParams
 from actors.vocabulary import Vocabulary
-from learner.tiny.builder import build_tiny_vlm
-from learner.tiny.config import Family, TinyVLMConfig
-from learner.tiny.corpus import TinyCorpus
 from protocol.adapter import AdapterManifest, AdapterPackage, Canary, adapter_digest
 
 PROMPT = "Move the current number to the target number. Answer in JSON."
 RESPONSE = '{"current number": "1", "target number": "4", "thoughts": "1 < 4", "action": "+"}'
 LANGUAGE_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-def build_tiny(folder: Path, family: Family = "qwen2_5_vl") -> Path:
-    corpus = TinyCorpus(prompts=(PROMPT,) * 20, responses=(RESPONSE,) * 20, isolated=("+", "-"))
-    return build_tiny_vlm(TinyVLMConfig(family=family), corpus, seed=0, out_dir=folder)
 
 
 def png(seed: int, size: int = 84) -> bytes:
@@ -67,13 +59,13 @@ class Oracle:
         self._model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
 
     def package(
-        self, version: int, *, seed: int, scale: float = 0.3, targets: Any = None, canaries: int = 1
+        self, version: int, *, seed: int, scale: float = 0.1, targets: Any = None, canaries: int = 1
     ) -> AdapterPackage:
         """A random adapter, published as `version` with canaries that this oracle scored."""
         self._add_adapter(f"seed{seed}", seed, scale, targets or ".*language_model.*_proj")
         config = self._model.peft_config[f"seed{seed}"]
         tensors = get_peft_model_state_dict(self._model, adapter_name=f"seed{seed}")
-        weights = pa.py_buffer(save({name: value.detach().contiguous() for name, value in tensors.items()}))
+        weights = pa.py_buffer(save({name: _stored(value) for name, value in tensors.items()}))
         settings = config.to_dict() | {"inference_mode": True}
         config_bytes = json.dumps(settings, default=lambda v: sorted(v) if isinstance(v, set) else str(v)).encode()
         manifest = AdapterManifest(
@@ -93,7 +85,7 @@ class Oracle:
     def logits(
         self, ids: Sequence[int], images: Sequence[bytes], response: Sequence[int], seed: int | None
     ) -> torch.Tensor:
-        """float32 [T, V]: what the model says at each position of the response."""
+        """[T, V]: what the model says at each position of the response; at least float32."""
         decoded = [Image.open(io.BytesIO(image)).convert("RGB") for image in images]
         pixels = self._processor.image_processor(decoded, return_tensors="pt")
         expanded = self.expand(ids)
@@ -110,14 +102,15 @@ class Oracle:
         else:
             self._model.set_adapter(f"seed{seed}")
             out = self._model(**inputs)
-        return out.logits[0, len(expanded) - 1 : -1].float()
+        logits = out.logits[0, len(expanded) - 1 : -1]
+        return logits.float() if logits.dtype == torch.bfloat16 else logits
 
     def score(
         self, ids: Sequence[int], images: Sequence[bytes], response: Sequence[int], seed: int | None
     ) -> np.ndarray:
         """float32 [T] log-probs at temperature 1, nothing banned."""
         log_probs = self.logits(ids, images, response, seed).log_softmax(-1)
-        return log_probs.gather(1, torch.tensor(response)[:, None])[:, 0].numpy()
+        return log_probs.gather(1, torch.tensor(response)[:, None])[:, 0].float().numpy()
 
     def sampled_log_probs(self, asked: SampleRequest, token_ids: np.ndarray, seed: int | None) -> np.ndarray:
         """float32 [T] of sampled ids: bans at -inf, divided by the temperature."""
@@ -125,7 +118,7 @@ class Oracle:
         logits = self.logits(asked.prompt_token_ids, asked.images, response, seed)
         logits[:, list(self.vocabulary.banned_token_ids)] = -torch.inf
         log_probs = (logits / (asked.params.temperature or 1.0)).log_softmax(-1)
-        return log_probs.gather(1, torch.tensor(response)[:, None])[:, 0].numpy()
+        return log_probs.gather(1, torch.tensor(response)[:, None])[:, 0].float().numpy()
 
     def expand(self, ids: Sequence[int]) -> list[int]:
         """Nine tokens per image, in both tiny families."""
@@ -144,3 +137,8 @@ class Oracle:
             if f".{name}." in key:
                 value.data = (torch.randn(value.shape, generator=generator) * scale).to(value.dtype)
         self._model.eval()
+
+
+def _stored(value: torch.Tensor) -> torch.Tensor:
+    """Servers hold nothing wider than float32; the values are float32 to begin with."""
+    return value.detach().to(torch.float32 if value.dtype == torch.float64 else value.dtype).contiguous()

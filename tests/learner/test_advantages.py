@@ -69,7 +69,7 @@ def test_lambda_one_gives_discounted_returns_whatever_the_critic_says():
         torch.testing.assert_close(returns, torch.tensor([2.75, 3.5, 3.0]))
 
 
-@pytest.mark.parametrize(("last_rows", "bootstraps"), [([0], 1), ([1], 2), ([0, 1, 2], 3)])
+@pytest.mark.parametrize(("last_rows", "bootstraps"), [([], 0), ([0], 1), ([1], 2), ([0, 1, 2], 3)])
 def test_lengths_that_do_not_fit_are_refused(last_rows, bootstraps):
     with pytest.raises(ValueError, match="do not belong together"):
         generalized_advantages(

@@ -165,6 +165,27 @@ def test_another_format_is_refused(world, saved):
         learner_of(world).load(saved)
 
 
+def test_counters_without_a_key_are_refused_and_change_nothing(world, saved):
+    counters = json.loads((saved / "counters.json").read_text())
+    del counters["admission"]
+    (saved / "counters.json").write_text(json.dumps(counters))
+    learner = learner_of(world)
+    with pytest.raises(CheckpointError, match="counters .* damaged: KeyError.*admission"):
+        learner.load(saved)
+    assert learner.policy_version == 0
+    assert all(float(p.detach().abs().max()) == 0 for n, p in weights(learner).items() if "lora_B" in n)
+
+
+def test_version_0_can_be_saved_and_resumed(world, tmp_path):
+    first = learner_of(world, seed=5)
+    first.save(tmp_path / "0")
+    second = learner_of(world, seed=6)
+    second.load(tmp_path / "0")
+    train_once(first, world)
+    train_once(second, world)
+    assert all(torch.equal(p, weights(second)[n]) for n, p in weights(first).items())
+
+
 def test_the_fingerprint_depends_on_weights_not_on_the_place(world, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(world.folder, copy)

@@ -122,7 +122,7 @@ def test_bfloat16_results_are_saved_in_bfloat16(world, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"policy_version": 0}, r"demo-0.*no adapter.*policy_version -1"),
+        ({"policy_version": 0}, r"demo-0.*no adapter.*policy_version -2"),
         ({"reward": float("nan")}, "reward is not finite"),
         ({"prompt_token_ids": np.array([5, 6, 7], dtype=np.int32)}, "0 image placeholders for 9 image tokens"),
     ],

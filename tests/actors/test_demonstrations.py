@@ -1,0 +1,139 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+import envs
+from actors.demonstrations import canary_prompts, demonstrate
+from actors.prompting import PromptEncoder
+from actors.vocabulary import Vocabulary
+from envs.gym_cards.number_line import draw
+from protocol.codec import TrajectoryBatch, decode_frames, decode_steps
+from protocol.errors import RequestRefused
+from protocol.trajectory import DEMONSTRATION_VERSION, NO_DIGEST, EndReason, ParseStatus, Step, TokenRole
+from protocol.validation import AdmissionRules, validate
+from tests.actors.counting import CountingEnv, CountingTask, picture_of, told_state
+from tests.actors.test_frames import pixels
+
+ENV_ID = "gym_cards/NumberLine-v0"
+
+
+def play(folder: Path, num_steps: int, noise: float, seed: int = 0) -> TrajectoryBatch:
+    encoder = PromptEncoder(folder, {(300, 300): 9})
+    return demonstrate(lambda: envs.make(ENV_ID), encoder, num_steps=num_steps, noise=noise, seed=seed)
+
+
+def truth(row: Step) -> tuple[int, int]:
+    told = json.loads(row.info)["truth"]
+    return int(told["current number"]), int(told["target number"])
+
+
+def optimal(rows: Sequence[Step]) -> list[bool]:
+    return [row.action == ("+" if truth(row)[0] < truth(row)[1] else "-") for row in rows]
+
+
+def test_demonstrations_are_rows_the_learner_takes(each_tiny_folder):
+    encoder = PromptEncoder(each_tiny_folder)
+    batch = play(each_tiny_folder, 40, noise=0.5)
+    rules = AdmissionRules(
+        vocab_size=encoder.tokenizer.get_vocab_size(),
+        image_token_id=encoder.image_token_id or -1,
+        published={DEMONSTRATION_VERSION: NO_DIGEST},
+    )
+    assert validate(batch, rules) == []
+    rows = decode_steps(batch.steps)
+    assert len(rows) == 40
+    assert rows[-1].end_reason is not EndReason.NONE
+    for row in rows:
+        assert (row.policy_version, row.adapter_digest, row.temperature) == (DEMONSTRATION_VERSION, NO_DIGEST, 1.0)
+        assert (row.run_id, row.worker_id, row.env_id) == ("demonstrations", "expert", ENV_ID)
+        assert not row.behavior_log_probs.any()
+        assert np.count_nonzero(row.prompt_token_ids == encoder.image_token_id) == 9
+
+
+def test_rows_hold_the_experts_words_and_the_picture_they_are_about(tiny_folder):
+    encoder = PromptEncoder(tiny_folder)
+    batch = play(tiny_folder, 30, noise=0.5)
+    frames = decode_frames(batch.frames)
+    for row in decode_steps(batch.steps):
+        current, target = truth(row)
+        np.testing.assert_array_equal(pixels(frames[row.frame_digests[0]]), draw(target, current))
+        words = json.loads(row.response_text)
+        assert (words["current number"], words["target number"]) == (str(current), str(target))
+        assert (words["action"], row.parse_status, row.legal) == (row.action, ParseStatus.OK, True)
+        assert encoder.decode(row.response_token_ids) == row.response_text
+        # An engine stops at the closing brace, so a demonstration ends there as well.
+        assert row.response_text.endswith('"}') and row.token_roles[-1] == TokenRole.ACTION
+
+
+def test_without_noise_every_action_is_optimal_and_every_episode_won(tiny_folder):
+    rows = decode_steps(play(tiny_folder, 60, noise=0.0).steps)
+    assert all(optimal(rows))
+    assert all(row.reward >= 0 for row in rows)
+    ends = [row for row in rows[:-1] if row.end_reason is not EndReason.NONE]
+    assert len(ends) > 10
+    assert all(row.end_reason is EndReason.TERMINATED and row.reward == 1.0 for row in ends)
+
+
+@pytest.mark.parametrize(("noise", "low", "high"), [(1.0, 0.42, 0.58), (0.5, 0.67, 0.83)])
+def test_noise_spoils_actions_and_leaves_perception_right(noise, low, high, tiny_folder):
+    rows = decode_steps(play(tiny_folder, 400, noise=noise).steps)
+    assert low < np.mean(optimal(rows)) < high
+    assert 0.35 < np.mean([row.action == "+" for row in rows]) < 0.65
+    assert all(json.loads(row.info)["recognized"] for row in rows)
+
+
+def test_the_seed_decides_everything(tiny_folder):
+    def texts(seed: int) -> list[str]:
+        return [row.response_text for row in decode_steps(play(tiny_folder, 30, noise=0.5, seed=seed).steps)]
+
+    assert texts(1) == texts(1) != texts(2)
+
+
+def test_episodes_are_played_one_after_the_other(tiny_folder):
+    rows = decode_steps(play(tiny_folder, 50, noise=0.3).steps)
+    expected = 0
+    for row in rows:
+        assert row.step == expected
+        expected = 0 if row.end_reason is not EndReason.NONE else expected + 1
+    assert len({row.episode_id for row in rows}) > 10
+
+
+@pytest.mark.parametrize(("noise", "complaint"), [(-0.1, "noise"), (1.5, "noise")])
+def test_noise_is_a_probability_and_the_environment_is_closed_anyhow(noise, complaint, tiny_folder):
+    journal: list[Any] = []
+
+    def make_env() -> tuple[gymnasium.Env, CountingTask]:
+        return CountingEnv(journal=journal), CountingTask()
+
+    encoder = PromptEncoder(tiny_folder, {(28, 28): 1})
+    with pytest.raises(ValueError, match=complaint):
+        demonstrate(make_env, encoder, num_steps=3, noise=noise, seed=0)
+    assert journal[-1] == "close"
+    journal.clear()
+    demonstrate(make_env, encoder, num_steps=3, noise=0.0, seed=0)
+    assert journal[-1] == "close"
+
+
+def test_the_token_count_of_the_pictures_must_be_known(tiny_folder):
+    with pytest.raises(RequestRefused, match="300x300 pixels takes is not known"):
+        demonstrate(lambda: envs.make(ENV_ID), PromptEncoder(tiny_folder), num_steps=1, noise=0.0, seed=0)
+
+
+def test_canaries_are_first_states_with_the_experts_answer(tiny_folder):
+    encoder = PromptEncoder(tiny_folder)
+    prompts = canary_prompts(lambda: (CountingEnv(), CountingTask()), encoder, count=4, seed=0)
+    vocabulary = Vocabulary.from_folder(tiny_folder)
+    told = [told_state(vocabulary, prompt.prompt_token_ids) for prompt in prompts]
+    assert [count for _, count in told] == [0, 0, 0, 0]
+    assert len({name for name, _ in told}) == 4
+    assert [picture_of(prompt.images[0]) for prompt in prompts] == told
+    for prompt in prompts:
+        assert list(prompt.prompt_token_ids).count(encoder.image_token_id or -1) == 1
+        assert encoder.decode(np.array(prompt.response_token_ids)) == '{"count": "0", "action": "next"}'
+    again = canary_prompts(lambda: (CountingEnv(), CountingTask()), encoder, count=4, seed=0)
+    assert [tuple(p.prompt_token_ids) for p in again] == [tuple(p.prompt_token_ids) for p in prompts]

@@ -1,0 +1,128 @@
+"""Processes die, the rollout goes on: a killed worker's share is collected again, a killed engine is brought back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from actors.vocabulary import banned_token_ids
+from cluster.config import EnvConfig, RayConfig, ServersConfig, WorkersConfig
+from cluster.model_stage import corpus_of, make_canaries
+from cluster.ray_session import ray_session
+from cluster.server_pool import ServerPool
+from cluster.waiting import StopFlag, get
+from cluster.worker_actor import WorkerSpec
+from cluster.worker_pool import WorkerPool
+from learner.config import LearnerConfig
+from learner.learner import Learner
+from learner.tiny.builder import build_tiny_vlm
+from learner.tiny.config import TinyVLMConfig
+from learner.tiny.corpus import TinyCorpus
+from protocol.codec import TrajectoryBatch
+from protocol.errors import ServerDied, WorkerDied
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(300)]
+
+ENV = EnvConfig()
+
+
+@dataclass
+class Parts:
+    """A model that was never trained, its servers and its workers: enough to collect."""
+
+    servers: ServerPool
+    workers: WorkerPool
+
+    def collect(self, steps: int) -> list[TrajectoryBatch]:
+        rollout = self.workers.collect(steps, 0, 1.0, deadline_s=200, meanwhile=self.servers.supervise)
+        return ray.get(rollout.batches)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("faults") / "model"
+    return build_tiny_vlm(TinyVLMConfig(), TinyCorpus(*corpus_of(ENV, 0)), 0, folder)
+
+
+@pytest.fixture(scope="module")
+def parts(model: Path) -> Iterator[Parts]:
+    with ray_session(RayConfig(address="local"), logical_cpus=4):
+        started = start(model, restarts=1)
+        yield started
+        started.servers.stop()
+        started.workers.stop()
+
+
+def start(model: Path, restarts: int) -> Parts:
+    stop = StopFlag()
+    servers = ServerPool(str(model), ServersConfig(max_restarts=restarts), None, stop)
+    spec = WorkerSpec("faults", str(model), ENV, {(300, 300): 9}, 8, 20, 0, False, 120.0)
+    workers = WorkerPool(spec, WorkersConfig(count=2, max_restarts=restarts), servers.names, None, stop)
+    learner = Learner(model, LearnerConfig(), banned_token_ids(model), 0)
+    servers.wait_started()
+    workers.wait_started(60)
+    servers.publish(0, ray.put(learner.package(make_canaries(ENV, str(model), 0))))
+    return Parts(servers, workers)
+
+
+def process_id(handle: Any) -> int:
+    return get(handle.__ray_call__.remote(lambda actor: os.getpid()), "a process id")
+
+
+def kill_soon(pid: int, after_s: float) -> threading.Timer:
+    timer = threading.Timer(after_s, os.kill, (pid, signal.SIGKILL))
+    timer.start()
+    return timer
+
+
+def rows_of(batches: list[TrajectoryBatch]) -> int:
+    return sum(b.steps.num_rows for b in batches)
+
+
+def ids_of(batches: list[TrajectoryBatch]) -> list[str]:
+    return [i for b in batches for i in set(b.steps.column("trajectory_id").to_pylist())]
+
+
+def test_a_killed_worker_is_replaced_and_no_step_is_missing(parts: Parts) -> None:
+    before = parts.collect(64)
+    kill_soon(process_id(parts.workers.handles[0]), after_s=0.5)
+    after = parts.collect(400)
+    assert rows_of(after) == 400
+    assert parts.workers.lost_rollouts == 1
+    ids = ids_of(before) + ids_of(after)
+    assert len(set(ids)) == len(ids), "a successor must not reuse the names of its predecessor"
+
+
+def test_a_killed_engine_comes_back_in_sync(parts: Parts) -> None:
+    (engine, *_) = get(parts.servers.handles[0].status.remote(), "status")["process_ids"]
+    kill_soon(engine, after_s=0.5)
+    batches = parts.collect(400)
+    assert rows_of(batches) == 400
+    assert parts.servers.restarts == 1
+    digests = {d for b in batches for d in b.steps.column("adapter_digest").to_pylist()}
+    assert len(digests) == 1, "before and after the restart the same adapter answered"
+    assert get(parts.servers.handles[0].status.remote(), "status")["live_versions"] == [0]
+
+
+def test_a_server_beyond_its_restart_budget_ends_the_run_with_a_clear_error(parts: Parts) -> None:
+    (engine, *_) = get(parts.servers.handles[0].status.remote(), "status")["process_ids"]
+    kill_soon(engine, after_s=0.5)
+    began = time.monotonic()
+    with pytest.raises(ServerDied, match="server-0 died more than 1 time"):
+        parts.collect(4000)
+    assert time.monotonic() - began < 100
+
+
+def test_a_worker_beyond_its_restart_budget_ends_the_run_with_a_clear_error(parts: Parts) -> None:
+    kill_soon(process_id(parts.workers.handles[0]), after_s=0.1)
+    with pytest.raises(WorkerDied, match="worker-0 died more than 1 time"):
+        parts.collect(400)

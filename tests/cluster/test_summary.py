@@ -1,0 +1,51 @@
+"""The last lines of a run: success before and after RL, and where everything is."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from cluster.config import EnvConfig
+from cluster.evaluation import EvaluationResult, Panel, evaluate
+from cluster.run_dir import RunDir
+from cluster.summary import print_summary
+from cluster.train import TrainResult
+from tests.cluster.results import LOST, episode
+
+
+def evaluation(wins: int) -> EvaluationResult:
+    results = [episode() for _ in range(wins)] + [episode(**LOST) for _ in range(4 - wins)]
+    return evaluate(lambda seeds, at: results, Panel(EnvConfig(), 0, 4), 0, 0.0)
+
+
+def lines_of(tmp_path, **evaluations: EvaluationResult) -> list[str]:
+    out = io.StringIO()
+    result = TrainResult(RunDir(tmp_path / ("deep" * 30)), True, dict(evaluations))
+    print_summary(result, Console(file=out, width=80, highlight=False))
+    return out.getvalue().splitlines()
+
+
+def test_both_modes_before_and_after(tmp_path):
+    lines = lines_of(
+        tmp_path,
+        before_greedy=evaluation(1),
+        before_sampled=evaluation(0),
+        after_greedy=evaluation(4),
+        after_sampled=evaluation(3),
+    )
+    assert lines[-3:] == [
+        "success greedy: 25.0 % before RL -> 100.0 % after RL",
+        "success sampled: 0.0 % before RL -> 75.0 % after RL",
+        f"Run directory: {tmp_path / ('deep' * 30)}",
+    ]
+    (greedy,) = [line for line in lines if "greedy" in line and "│" in line]
+    assert "25.0 % [4.6, 69.9]" in greedy and "100.0 % [51.0, 100.0]" in greedy
+    assert "4 episodes" in lines[0] and max(map(len, lines[:-1])) <= 80
+
+
+@pytest.mark.parametrize("evaluations", [{}, {"before_greedy": evaluation(2)}], ids=["none", "stopped early"])
+def test_a_run_without_both_evaluations_claims_nothing(tmp_path, evaluations):
+    lines = lines_of(tmp_path, **evaluations)
+    assert not [line for line in lines if line.startswith("success")]
+    assert lines[-1].startswith("Run directory: ")
+    assert bool(evaluations) == ("50.0 % [15.0, 85.0]" in "".join(lines))
