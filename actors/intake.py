@@ -63,7 +63,7 @@ class Intake:
         self._check_ids(token_ids, "prompt")
         self._check_placeholders(token_ids, len(images))
         self._check_length(len(token_ids), "prompt")
-        return Prompt(list(token_ids), tuple(map(self._images.get, digests, images)), tuple(digests))
+        return Prompt(list(map(int, token_ids)), tuple(map(self._images.get, digests, images)), tuple(digests))
 
     def response(self, prompt_tokens: int, token_ids: Sequence[int]) -> list[int]:
         """A response that is to be scored behind a prompt of `prompt_tokens` unexpanded ids.
@@ -75,7 +75,7 @@ class Intake:
         if self._vocabulary.image_token_id in token_ids:
             raise RequestRefused(f"the response holds the image placeholder {self._vocabulary.image_token_id}.")
         self._check_length(prompt_tokens + len(token_ids), "prompt with its response")
-        return list(token_ids)
+        return list(map(int, token_ids))
 
     def _check_seed(self, request: SampleRequest) -> None:
         if request.seed is None:
@@ -90,12 +90,13 @@ class Intake:
         if not len(token_ids):
             raise RequestRefused(f"the {what} is empty.")
         size = self._vocabulary.size
-        for position, token_id in enumerate(token_ids):
-            if not 0 <= token_id < size:
-                raise RequestRefused(
-                    f"{what} id {token_id} at position {position} is outside the vocabulary of {size} ids.",
-                    "tokenise with the tokenizer of the served model",
-                )
+        if min(token_ids) >= 0 and max(token_ids) < size:
+            return
+        position, token_id = next((p, i) for p, i in enumerate(token_ids) if not 0 <= i < size)
+        raise RequestRefused(
+            f"{what} id {token_id} at position {position} is outside the vocabulary of {size} ids.",
+            "tokenise with the tokenizer of the served model",
+        )
 
     def _check_placeholders(self, token_ids: Sequence[int], images: int) -> None:
         limit = self._config.max_images_per_prompt

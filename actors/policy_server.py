@@ -83,9 +83,14 @@ class PolicyServer:
         except ModelFolderError as error:
             raise ServerStartError(f"server {self._server_id}: {error.message}", error.cure) from error
         host = EngineHost(self._make_engine(vocabulary), self._server_id, self._on_death)
-        await host.start()
-        self._running = self._assemble(vocabulary, host)
-        return self._describe(self._running, time.monotonic() - began)
+        parts = self._assemble(vocabulary, host)
+        try:
+            await host.start()
+        except BaseException:
+            parts.folder.close()
+            raise
+        self._running = parts
+        return self._describe(parts, time.monotonic() - began)
 
     async def stop(self) -> None:
         """Ends the engine and removes the adapters' files; see `InferenceServer.stop`."""
@@ -209,9 +214,7 @@ class PolicyServer:
             self._counters["refused"] += 1
             raise
 
-    def _sample(
-        self, parts: _Parts, adapter: AdapterHandle | None, completion: Completion, seconds: float
-    ) -> Sample:
+    def _sample(self, parts: _Parts, adapter: AdapterHandle | None, completion: Completion, seconds: float) -> Sample:
         self._counters["samples"] += 1
         self._counters["sampled_tokens"] += len(completion.token_ids)
         return Sample(

@@ -70,8 +70,11 @@ class Publisher:
         """
         async with self._turn:
             began = time.monotonic()
-            check_package(
-                package, max_rank=self._config.max_lora_rank, vision_adapters=self._config.vision_adapters
+            await asyncio.to_thread(
+                check_package,
+                package,
+                max_rank=self._config.max_lora_rank,
+                vision_adapters=self._config.vision_adapters,
             )
             if self._slots.check_new(package.manifest) is not None:
                 return self._acknowledgements[package.manifest.policy_version]
@@ -123,14 +126,10 @@ class Publisher:
                 "free space there (on Kubernetes: a larger memory-backed /dev/shm)",
             ) from error
 
-    async def _judge(
-        self, engine: Engine, handle: AdapterHandle, canaries: tuple[Canary, ...]
-    ) -> CanaryVerdict:
+    async def _judge(self, engine: Engine, handle: AdapterHandle, canaries: tuple[Canary, ...]) -> CanaryVerdict:
         try:
             prompts = [self._intake.prompt(c.prompt_token_ids, c.images) for c in canaries]
-            responses = [
-                self._intake.response(len(c.prompt_token_ids), c.response_token_ids) for c in canaries
-            ]
+            responses = [self._intake.response(len(c.prompt_token_ids), c.response_token_ids) for c in canaries]
         except RequestRefused as error:
             raise AdapterRejected(f"{handle.name} has a bad canary: {error.message}", error.cure) from error
         scores = await asyncio.gather(
@@ -148,9 +147,7 @@ class Publisher:
             tolerance=self._config.tolerance,
         )
 
-    def _acknowledge(
-        self, package: AdapterPackage, verdict: CanaryVerdict, seconds: float
-    ) -> Acknowledgement:
+    def _acknowledge(self, package: AdapterPackage, verdict: CanaryVerdict, seconds: float) -> Acknowledgement:
         manifest = package.manifest
         acknowledgement = Acknowledgement(
             policy_version=manifest.policy_version,
@@ -172,4 +169,5 @@ class Publisher:
             except Exception as error:
                 _log.warning("Server %s could not unload %s: %r", self._server_id, handle.name, error)
         self._slots.free(handle.policy_version)
+        self._acknowledgements.pop(handle.policy_version, None)
         self._folder.remove(handle.path)

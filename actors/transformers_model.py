@@ -52,7 +52,7 @@ class TransformersModel:
         self._sees_images = vocabulary.image_token_id is not None
         auto = AutoModelForImageTextToText if self._sees_images else AutoModelForCausalLM
         dtype = getattr(torch, config.dtype)
-        model = auto.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        model: Any = auto.from_pretrained(folder, dtype=dtype, local_files_only=True)
         self._model: Any = model.to(self._device).eval()
         self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True) if self._sees_images else None
         self._wants_token_types = "mm_token_type_ids" in inspect.signature(self._model.forward).parameters
@@ -178,9 +178,7 @@ class _Picker(LogitsProcessor):
         self._greedy = torch.tensor([draw.temperature == 0 for draw in draws])
         # Greedy rows report the distribution at temperature 1.
         self._temperatures = torch.tensor([[draw.temperature or 1.0] for draw in draws])
-        self._generators = [
-            shared if draw.seed is None else torch.Generator().manual_seed(draw.seed) for draw in draws
-        ]
+        self._generators = [shared if draw.seed is None else torch.Generator().manual_seed(draw.seed) for draw in draws]
         self.token_ids: list[list[int]] = [[] for _ in draws]
         self._log_probs: list[list[float]] = [[] for _ in draws]
 
@@ -203,9 +201,7 @@ class _Picker(LogitsProcessor):
         # An id of probability 0 never is the first whose cumulative value exceeds the threshold.
         return (cumulative <= (uniform * cumulative[:, -1])[:, None]).sum(dim=-1)
 
-    def completion(
-        self, row: int, prompt: list[int], limit: int, stop_token_ids: tuple[int, ...]
-    ) -> Completion:
+    def completion(self, row: int, prompt: list[int], limit: int, stop_token_ids: tuple[int, ...]) -> Completion:
         """A row's completion: rows that ended go on being drawn until the last one ends, so it is cut here."""
         drawn = self.token_ids[row][:limit]
         ends = [position for position, token_id in enumerate(drawn) if token_id in stop_token_ids]

@@ -189,7 +189,7 @@ class VLLMEngine:
 
     async def _generate(self, prompt: Prompt, params: Any, adapter: AdapterHandle | None) -> RequestOutput:
         outputs = self._running().generate(
-            engine_prompt(prompt), params, self._next_id(), lora_request=lora_request(adapter)
+            engine_prompt(prompt), params, self._next_id(), lora_request=lora_request(adapter) if adapter else None
         )
         with _refusing():
             async with contextlib.aclosing(outputs):
@@ -202,7 +202,7 @@ class VLLMEngine:
                 self._next_id(),
                 engine_prompt(draw.prompt),
                 sampling_params(draw, self._bans),
-                lora_request=lora_request(draw.adapter),
+                lora_request=lora_request(draw.adapter) if draw.adapter else None,
             )
 
     async def _abandon(self, llm: AsyncLLM, request_ids: list[str]) -> None:

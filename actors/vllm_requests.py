@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,10 +62,8 @@ def scoring_params() -> SamplingParams:
     )
 
 
-def lora_request(adapter: AdapterHandle | None) -> LoRARequest | None:
+def lora_request(adapter: AdapterHandle) -> LoRARequest:
     """The adapter under its name, number and path; all three belong to one policy version for good."""
-    if adapter is None:
-        return None
     from vllm.lora.request import LoRARequest
 
     return LoRARequest(adapter.name, adapter.serial, str(adapter.path))
@@ -75,18 +73,21 @@ def completion(output: RequestOutput) -> Completion:
     """What a finished draw came to."""
     drawn = output.outputs[0]
     token_ids = list(drawn.token_ids)
-    chosen = zip(drawn.logprobs or [], token_ids, strict=True)
     reason = drawn.finish_reason
     return Completion(
         prompt_token_ids=np.asarray(output.prompt_token_ids, dtype=np.int32),
         token_ids=np.asarray(token_ids, dtype=np.int32),
-        log_probs=np.asarray([at[token_id].logprob for at, token_id in chosen], dtype=np.float32),
+        log_probs=_log_probs(drawn.logprobs or [], token_ids),
         finish_reason=reason if reason in ("stop", "length") else "abort",
     )
 
 
 def response_scores(output: RequestOutput, response_token_ids: Sequence[int]) -> np.ndarray:
     """float32 [T]: log-probs of the prompt's last T ids, which are the response."""
-    tail = (output.prompt_logprobs or [])[-len(response_token_ids) :]
-    scores = [at[i].logprob for at, i in zip(tail, response_token_ids, strict=True) if at is not None]
-    return np.asarray(scores, dtype=np.float32)
+    return _log_probs((output.prompt_logprobs or [])[-len(response_token_ids) :], response_token_ids)
+
+
+def _log_probs(positions: Sequence[Any], token_ids: Sequence[int]) -> np.ndarray:
+    """float32 [T]: from each position's table of ids to log-probs, the one of its own id."""
+    values = [table[token_id].logprob for table, token_id in zip(positions, token_ids, strict=True)]
+    return np.asarray(values, dtype=np.float32)

@@ -7,7 +7,7 @@ server, the driver and (by value) the learner agree on one list of banned ids.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,12 +74,12 @@ class Vocabulary:
         image = config.get("image_token_id", config.get("image_token_index"))
         return cls(tokenizer, size, rows, eos, image, tuple(sorted((special | unknown) - {eos})))
 
-    def stop_token_ids(self, characters: Iterable[str]) -> tuple[int, ...]:
-        """End-of-sequence and every id that may be sampled and holds one of the ASCII `characters`, ascending."""
-        found = {self.eos_token_id}
-        for character in characters:
-            found.update(self._ids_holding(character))
-        return tuple(sorted(found))
+    def stop_token_ids(self, characters: tuple[str, ...]) -> tuple[int, ...]:
+        """End-of-sequence and every id that may be sampled and holds one of the ASCII characters, ascending."""
+        if characters not in self._stops:
+            holders = (self._ids_holding(character) for character in characters)
+            self._stops[characters] = tuple(sorted({self.eos_token_id}.union(*holders)))
+        return self._stops[characters]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of the ids, special tokens left out."""
@@ -89,20 +89,16 @@ class Vocabulary:
         """Ids of the text, without special tokens around it."""
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
-    def _ids_holding(self, character: str) -> frozenset[int]:
-        if character not in self._holders:
-            # ASCII characters stand for themselves in byte-level and sentencepiece tokens alike; the latter may
-            # also spell one as a raw byte, <0x7D>.
-            raw_byte = f"<0x{ord(character):02X}>"
-            self._holders[character] = frozenset(
-                token_id
-                for token, token_id in self.tokenizer.get_vocab(with_added_tokens=True).items()
-                if (character in token or token == raw_byte) and token_id not in self.banned_token_ids
-            )
-        return self._holders[character]
+    def _ids_holding(self, character: str) -> set[int]:
+        # ASCII characters stand for themselves in byte-level and sentencepiece tokens alike; the latter may also
+        # spell one as a raw byte, <0x7D>.
+        raw_byte = f"<0x{ord(character):02X}>"
+        tokens = self.tokenizer.get_vocab(with_added_tokens=True)
+        holders = {token_id for token, token_id in tokens.items() if character in token or token == raw_byte}
+        return holders.difference(self.banned_token_ids)
 
     @cached_property
-    def _holders(self) -> dict[str, frozenset[int]]:
+    def _stops(self) -> dict[tuple[str, ...], tuple[int, ...]]:
         return {}
 
 
@@ -143,9 +139,7 @@ def _special_ids(
     return special
 
 
-def _eos_token_id(
-    folder: Path, names: dict[str, Any], config: dict[str, Any], token_ids: dict[str, int]
-) -> int:
+def _eos_token_id(folder: Path, names: dict[str, Any], config: dict[str, Any], token_ids: dict[str, int]) -> int:
     """The tokenizer's own end token; the model's configuration only where the tokenizer names none."""
     name = _token_text(names.get("eos_token"))
     if name in token_ids:

@@ -175,14 +175,20 @@ class RunConfig(Part):
 
     @property
     def engine(self) -> ServersConfig:
-        """`servers` as they are built: under the run's own seed and determinism."""
-        return self.servers.model_copy(update={"deterministic": self.deterministic, "seed": self.seed})
+        """`servers` as they are built: what follows from other keys is filled in."""
+        derived = {
+            "deterministic": self.deterministic,
+            "seed": self.seed,
+            "vision_adapters": self.learner.lora.targets != "language",
+        }
+        return self.servers.model_copy(update=derived)
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         _check_rollout(self)
         _check_adapters(self)
         _check_gpus(self)
+        _check_derived(self)
         _check_determinism(self)
         return self
 
@@ -226,12 +232,19 @@ def _check_gpus(config: RunConfig) -> None:
         )
 
 
-def _check_determinism(config: RunConfig) -> None:
+def _check_derived(config: RunConfig) -> None:
+    """What follows from other keys is not set by itself, or a value would be ignored in silence."""
     servers = config.servers
     if servers.deterministic and not config.deterministic:
         raise ValueError("servers.deterministic follows deterministic: set deterministic=true instead")
     if servers.seed not in (0, config.seed):
         raise ValueError(f"servers.seed is {servers.seed}, but follows seed: set seed={servers.seed} instead")
+    if servers.vision_adapters and config.learner.lora.targets == "language":
+        raise ValueError("servers.vision_adapters follows learner.lora.targets: set learner.lora.targets=all instead")
+
+
+def _check_determinism(config: RunConfig) -> None:
+    servers = config.servers
     if not config.deterministic:
         return
     if (config.workers.count, servers.count) != (1, 1):

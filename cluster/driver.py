@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cluster.config import RunConfig
 from cluster.metrics import rollout_metrics
-from cluster.run_dir import RunDir, read_state
+from cluster.run_dir import RunDir, read_state, write_state
 from cluster.server_pool import ServerPool
 from cluster.waiting import StopFlag, wait_for
 from cluster.worker_pool import WorkerPool
@@ -130,40 +131,37 @@ class Driver:
         return {k: float(v) if v is not None else math.nan for k, v in values.items()}
 
     def save(self) -> None:
-        """Write a checkpoint of the last finished update."""
-        progress = self.progress
-        state = {
-            "update": progress.update,
-            "env_steps": progress.env_steps,
-            "sampled_tokens": progress.sampled_tokens,
-            "wall_s": progress.wall_s,
-            "worker_states": progress.worker_states,
-        }
+        """Write a checkpoint of the last finished update into the run directory."""
+        keep = self._config.checkpoints.keep
+        self._run.write_checkpoint(self.progress.update, asdict(self.progress), self._save_learner, keep)
 
-        def fill(folder: Any) -> None:
-            wait_for(
-                [self._learner.save.remote(str(folder), self._canaries)],
-                "the learner to write its checkpoint",
-                self._config.learner.update_timeout_s,
-            )
+    def save_to(self, folder: Path) -> None:
+        """Write a checkpoint of the last finished update to a folder that does not exist yet."""
+        self._save_learner(folder)
+        write_state(folder, asdict(self.progress))
 
-        self._run.write_checkpoint(progress.update, state, fill, self._config.checkpoints.keep)
-
-    def restore(self) -> None:
-        """Go on from the newest checkpoint of the run directory; the caller publishes.
+    def restore(self, checkpoint: Path | None = None) -> None:
+        """Go on from a checkpoint, by default the newest of the run directory; the caller publishes.
 
         Raises:
             CheckpointError: There is no complete checkpoint, or it does not fit this configuration.
         """
-        checkpoint = self._run.latest_checkpoint()
+        checkpoint = checkpoint or self._run.latest_checkpoint()
         self.progress = Progress(**read_state(checkpoint))
         wait_for(
             [self._learner.load.remote(str(checkpoint))],
             "the learner to read its checkpoint",
             self._config.learner.update_timeout_s,
         )
-        if self.progress.worker_states and len(self.progress.worker_states) == len(self.workers.handles):
-            self.workers.load_states(self.progress.worker_states)
+        if self.progress.worker_states:
+            self.workers.load_states(self.progress.worker_states, self.progress.update)
+
+    def _save_learner(self, folder: Path) -> None:
+        wait_for(
+            [self._learner.save.remote(str(folder), self._canaries)],
+            "the learner to write its checkpoint",
+            self._config.learner.update_timeout_s,
+        )
 
     def _look_around(self, show: Callable[[str], None], phase: str) -> None:
         self.servers.supervise()

@@ -129,7 +129,7 @@ class RunDir:
         partial = self._partial(final)
         self.checkpoints.mkdir(exist_ok=True)
         fill(partial)
-        (partial / STATE_FILE).write_text(json.dumps(state))
+        write_state(partial, state)
         partial.rename(final)
         for old in self._complete_checkpoints()[:-keep]:
             old.rename(self._partial(old))  # half-removed, it must not look complete
@@ -147,6 +147,11 @@ class RunDir:
     def _complete_checkpoints(self) -> list[Path]:
         found = [p for p in self.checkpoints.glob("*") if p.name.isdecimal() and (p / STATE_FILE).is_file()]
         return sorted(found, key=lambda p: int(p.name))
+
+
+def write_state(checkpoint: Path, state: dict[str, Any]) -> None:
+    """Write the run's part of a checkpoint; it comes last, because it marks the folder as complete."""
+    (checkpoint / STATE_FILE).write_text(json.dumps(state))
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import ray
 
 from cluster.config import RunConfig, save_config
 from cluster.learner_actor import LearnerActor
+from cluster.preflight import check_before_start
 from cluster.processes import end_actor
 from cluster.progress import RunProgress
 from cluster.ray_session import ray_session
 from cluster.run_dir import RunDir
+from cluster.signals import stop_on_signal
 from cluster.stages import base_model, image_token_counts, supervised_stage
-from cluster.train import check_before_start, stop_on_signal
 from cluster.waiting import StopFlag, StopRequested
 from protocol.errors import ConfigError
 

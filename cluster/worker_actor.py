@@ -8,10 +8,10 @@ from typing import Any
 
 import ray
 
-import envs
 from actors.prompting import ImageSize, PromptEncoder
 from actors.worker import RolloutReport, RolloutWorker
 from cluster.config import EnvConfig
+from cluster.model_stage import env_maker
 from cluster.ray_sampler import RaySampler
 from protocol.codec import TrajectoryBatch
 from protocol.episode import EpisodeResult
@@ -36,14 +36,23 @@ class WorkerActor:
     """Wraps one `RolloutWorker`."""
 
     def __init__(self, spec: WorkerSpec, worker_id: str, server_names: Sequence[str]) -> None:
+        self._spec = spec
+        self._name = worker_id
+        self._server_names = tuple(server_names)
         # Ray starts a crashed actor again under the same arguments; its rows must not repeat the names of lost ones.
-        restarted = ray.get_runtime_context().was_current_actor_reconstructed
-        self._worker = RolloutWorker(
+        context = ray.get_runtime_context()
+        suffix = f"r{context.get_worker_id()[:8]}" if context.was_current_actor_reconstructed else ""
+        self._worker = self._build(suffix)
+
+    def _build(self, suffix: str) -> RolloutWorker:
+        spec = self._spec
+        servers = [ray.get_actor(name) for name in self._server_names]
+        return RolloutWorker(
             run_id=spec.run_id,
-            worker_id=f"{worker_id}r{ray.get_runtime_context().get_worker_id()[:8]}" if restarted else worker_id,
-            make_env=lambda: envs.make(spec.env.id, adapter=spec.env.adapter, **spec.env.kwargs),
+            worker_id=self._name + suffix,
+            make_env=env_maker(spec.env),
             encoder=PromptEncoder(spec.model, spec.image_tokens),
-            sampler=RaySampler([ray.get_actor(n) for n in server_names], deadline_s=spec.sample_deadline_s),
+            sampler=RaySampler(servers, deadline_s=spec.sample_deadline_s),
             slots=spec.slots,
             max_tokens=spec.max_tokens,
             seed=spec.seed,
@@ -65,6 +74,11 @@ class WorkerActor:
     async def run_episodes(self, seeds: Sequence[int], policy_version: int, temperature: float) -> list[EpisodeResult]:
         """See `RolloutWorker.run_episodes`."""
         return await self._worker.run_episodes(seeds, policy_version, temperature)
+
+    async def renew(self, suffix: str) -> None:
+        """Begin anew under another name, so that no row repeats the name of one that was trained on before."""
+        self._worker.close()
+        self._worker = self._build(suffix)
 
     async def load_state_dict(self, saved: dict[str, Any]) -> None:
         """See `RolloutWorker.load_state_dict`."""

@@ -66,8 +66,16 @@ class WorkerPool:
                 f"A rollout worker could not be built: {error}", "run `croupier check-env` on the environment"
             ) from error
 
-    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
-        """Give every worker the state it had at the checkpoint."""
+    def load_states(self, states: Sequence[dict[str, Any]], update: int) -> None:
+        """Give every worker the state it had at the checkpoint of `update`.
+
+        With another number of workers than then, all of them begin fresh episodes under new names instead: workers
+        may come and go, and no row depends on which one made it.
+        """
+        if len(states) != len(self.handles):
+            renewed = [handle.renew.remote(f"u{update}") for handle in self.handles]
+            wait_for(renewed, "rollout workers to begin anew", self._deadline_s)
+            return
         refs = [h.load_state_dict.remote(s) for h, s in zip(self.handles, states, strict=True)]
         wait_for(refs, "rollout workers to restore their state", self._deadline_s)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +15,12 @@ from safetensors.torch import save
 
 from learner.batching import collate_tokens
 from learner.policy import Policy
-from protocol.adapter import AdapterManifest, AdapterPackage, Canary, adapter_digest
+from protocol.adapter import AdapterManifest, AdapterPackage, Canary, CanaryPrompt, adapter_digest
 from protocol.errors import RequestRefused
 from protocol.trajectory import digest_of
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CanaryPrompt:
-    """A fixed question and answer; which log-probs the answer gets tells adapters apart."""
-
-    prompt_token_ids: Sequence[int]
-    """Unexpanded: one placeholder id per image."""
-    images: tuple[bytes, ...]
-    """PNG bytes, in the order of the placeholders."""
-    response_token_ids: Sequence[int]
 
 
 def adapter_weights(policy: Policy, dtype: torch.dtype) -> pa.Buffer:

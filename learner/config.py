@@ -173,9 +173,6 @@ class LearnerConfig(_Settings):
     ppo: PPOConfig = PPOConfig()
     """The RL update."""
 
-    sft: SFTConfig = SFTConfig()
-    """The supervised stage before RL."""
-
     compute: ComputeConfig = ComputeConfig()
     """Device, precision and memory."""
 

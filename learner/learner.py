@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from learner.adapter_export import CanaryPrompt, build_package
+from learner.adapter_export import build_package
 from learner.admission import Admission, Ledger
 from learner.backbone import Backbone
 from learner.checkpoint import apply_checkpoint, read_checkpoint, save_checkpoint
@@ -21,7 +21,7 @@ from learner.model_folder import check_model_folder
 from learner.policy import Policy
 from learner.ppo import PPO
 from learner.rows import gather_rows
-from protocol.adapter import AdapterPackage
+from protocol.adapter import AdapterPackage, CanaryPrompt
 from protocol.codec import TrajectoryBatch
 from protocol.errors import CheckpointError, TrajectoryError
 from protocol.validation import AdmissionRules, Rejection

@@ -23,7 +23,7 @@ def test_a_sound_request_becomes_a_draw(intake, vocabulary):
     assert draw.prompt.token_ids == [IMAGE, 8, 9]
     assert [image.size for image in draw.prompt.images] == [(8, 8)]
     assert (draw.seed, draw.temperature, draw.max_tokens) == (5, 1.0, 4)
-    assert draw.stop_token_ids == vocabulary.stop_token_ids("}")
+    assert draw.stop_token_ids == vocabulary.stop_token_ids(("}",))
 
 
 @pytest.mark.parametrize(

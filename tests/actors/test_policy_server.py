@@ -1,4 +1,6 @@
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,18 +18,20 @@ from protocol.trajectory import BASE_POLICY_VERSION, NO_DIGEST
 from tests.actors.fake_engine import BASE_SCORE, RESPONSE, FakeEngine, fake_package
 from tests.actors.toy_folder import IMAGE, png_bytes, toy_request, write_toy_folder
 
+LIMITS: dict[str, Any] = {"max_model_len": 32, "adapter_slots": 3, "publish_timeout_s": 5.0}
+
 
 class Bench:
     """A server on a fake engine, and everything a test wants to poke."""
 
-    def __init__(self, folder, **config):
+    def __init__(self, folder: Path, **config: Any):
         self.engine = FakeEngine()
         self.deaths: list[str] = []
         self.adapters = folder / "adapters"
         self.adapters.mkdir()
         self.server = PolicyServer(
             write_toy_folder(folder / "model"),
-            ServerConfig(**({"max_model_len": 32, "adapter_slots": 3, "publish_timeout_s": 5} | config)),
+            ServerConfig(**(LIMITS | config)),
             "server-0",
             lambda vocabulary: self.engine,
             on_death=self.deaths.append,
@@ -60,7 +64,7 @@ async def test_a_sample_carries_version_digest_and_text(bench):
     sample = await bench.server.sample(toy_request(policy_version=1))
     assert (sample.policy_version, sample.adapter_digest) == (1, package.manifest.digest)
     assert sample.log_probs.tolist() == [BASE_SCORE + 0.5] * 3
-    assert sample.token_ids.tolist() == RESPONSE and sample.text == 'ab}'
+    assert sample.token_ids.tolist() == RESPONSE and sample.text == "ab}"
 
 
 async def test_the_base_model_always_answers(bench):

@@ -188,6 +188,12 @@ SENTENCEPIECE = {
         ("<0xAC>", "F"),
         (END, "A"),
     ],
+    "more half characters than the key's offset": [
+        *[(byte, "T") for byte in ("<0xF0>", "<0x9F>", "<0x82>", "<0xA1>") * 4],
+        ('"action":', "A"),
+        ('▁"+"', "A"),
+        ("}", "A"),
+    ],
     "byte tokens right before the key": [("<0xC3>", "T"), ("<0xA9>", "T"), ('"action":', "A"), ('"+"}', "A")],
     "byte tokens that are no text": [("<0xE2>", "T"), ("<0x82>", "T"), ('"action":', "A"), ('"+"}', "A")],
     "a brace as a byte token": [('{"action":', "A"), ("▁+", "A"), ("<0x7D>", "A"), ("<0x7D>", "F")],

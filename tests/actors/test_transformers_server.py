@@ -100,7 +100,7 @@ async def test_banned_ids_are_never_drawn_and_rows_end_at_their_first_stop(serve
     samples = await served.server.sample_batch([request(served.vocabulary, 0, params=params) for _ in range(64)])
     drawn = np.concatenate([sample.token_ids for sample in samples])
     assert len(drawn) > 500 and not set(drawn.tolist()) & set(served.vocabulary.banned_token_ids)
-    stops = set(served.vocabulary.stop_token_ids("}"))
+    stops = set(served.vocabulary.stop_token_ids(("}",)))
     for sample in samples:
         ends = [token_id in stops for token_id in sample.token_ids.tolist()]
         assert not any(ends[:-1]) and ends[-1] == (sample.finish_reason == "stop")

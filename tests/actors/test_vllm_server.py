@@ -125,7 +125,7 @@ async def test_banned_ids_are_never_drawn_and_answers_end_at_their_first_stop(se
     mass = served.oracle.logits(asked.prompt_token_ids, asked.images, samples[0].token_ids.tolist(), None)
     expected = (mass / 2.0).softmax(-1)[:, list(served.vocabulary.banned_token_ids)].sum(-1).mean() * len(drawn)
     assert expected > 10, "these prompts would hardly draw a banned id anyway"
-    stops = set(served.vocabulary.stop_token_ids("}"))
+    stops = set(served.vocabulary.stop_token_ids(("}",)))
     for sample in samples:
         ends = [token_id in stops for token_id in sample.token_ids.tolist()]
         assert not any(ends[:-1]) and ends[-1] == (sample.finish_reason == "stop")

@@ -18,9 +18,7 @@ SIZE = len(SPECIAL) + len(PLAIN)
 PADDED_ROWS = 16
 
 
-def write_toy_folder(
-    folder: Path, config: dict[str, Any] | None = None, names: dict[str, Any] | None = None
-) -> Path:
+def write_toy_folder(folder: Path, config: dict[str, Any] | None = None, names: dict[str, Any] | None = None) -> Path:
     vocab = {token: SPECIAL.index(token) for token in SPECIAL}
     vocab |= {token: len(SPECIAL) + place for place, token in enumerate(PLAIN)}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[('"', "}")]))

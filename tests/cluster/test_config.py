@@ -127,6 +127,7 @@ def test_a_value_out_of_bounds_is_named_with_its_limit(override, told):
             "learner.gpus=0",
         ),
         (["servers.deterministic=true", "workers.count=1"], ("set deterministic=true",), "deterministic=true"),
+        (["servers.vision_adapters=true"], ("set learner.lora.targets=all",), "learner.lora.targets=all"),
         (["servers.seed=5"], ("servers.seed is 5", "set seed=5"), "seed=5"),
         (["learner.ppo.max_ratio=1.05"], ("learner.ppo: max_ratio 1.05", "1 + clip"), "learner.ppo.max_ratio=2"),
         (
@@ -225,3 +226,4 @@ def test_the_engine_follows_the_run():
     config = default_config(["deterministic=true", "workers.count=1", "seed=9"])
     assert (config.engine.deterministic, config.engine.seed) == (True, 9)
     assert config.engine.model_copy(update={"deterministic": False, "seed": 0}) == config.servers
+    assert default_config(["learner.lora.targets=all"]).engine.vision_adapters

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import ray
 
-from cluster import train as train_module
+from cluster import preflight
 from cluster.config import RayConfig, RunConfig, default_config
 from cluster.placement import Demand, Placement, check_fits, demand_of
+from cluster.preflight import check_before_start
 from cluster.ray_session import ray_session
-from cluster.train import check_before_start, train
+from cluster.train import train
 from protocol.errors import DeadlineExceeded, ModelFolderError, PlacementError
 
 
@@ -62,7 +63,7 @@ def two_gpus(monkeypatch):
         raise AssertionError("Ray was started")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(train_module, "local_gpus", lambda: 2)
+    monkeypatch.setattr(preflight, "local_gpus", lambda: 2)
     monkeypatch.setattr(ray, "init", fail)
 
 

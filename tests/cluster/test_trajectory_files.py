@@ -42,8 +42,9 @@ def test_files_are_read_by_pyarrow_and_pandas(tmp_path):
     assert rows["trajectory_id"].tolist() == ["a", "a", "b", "b"]
     assert rows["response_token_ids"][0].tolist() == [7, 8, 9]
     assert rows["frame_digests"][0].tolist() == [FRAME.digest]
-    frames = pd.read_parquet(tmp_path / "frames-000001.parquet").set_index("digest")["data"]
-    assert frames[rows["bootstrap_frame_digests"][3][0]] == NEXT_FRAME.data
+    frames = pd.read_parquet(tmp_path / "frames-000001.parquet")
+    data_of = dict(zip(frames["digest"], frames["data"], strict=True))
+    assert data_of[rows["bootstrap_frame_digests"][3][0]] == NEXT_FRAME.data
 
 
 def test_a_frame_is_written_once(tmp_path):
