@@ -121,7 +121,7 @@ class ServerInfo:
 
 
 class Sampler(Protocol):
-    """Draws one completion at a time; many calls may be in flight."""
+    """Draws completions; many calls may be in flight."""
 
     async def sample(self, request: SampleRequest) -> Sample:
         """Draws a completion under the policy version that the request names.
@@ -134,6 +134,10 @@ class Sampler(Protocol):
         """
         ...
 
+    async def sample_batch(self, requests: Sequence[SampleRequest]) -> list[Sample]:
+        """Draws one completion per request, in the order of the requests; raises like `sample`."""
+        ...
+
 
 class InferenceServer(Sampler, Protocol):
     """A sampler with an engine, a life cycle and versioned adapters. Plain class; Ray wraps it at the edge."""
@@ -144,10 +148,6 @@ class InferenceServer(Sampler, Protocol):
         Raises:
             ServerStartError: with the cause, the engine's last words and the cure.
         """
-        ...
-
-    async def sample_batch(self, requests: Sequence[SampleRequest]) -> list[Sample]:
-        """Draws one completion per request, in the order of the requests."""
         ...
 
     async def publish(self, package: AdapterPackage) -> Acknowledgement:

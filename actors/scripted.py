@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -52,3 +52,7 @@ class ScriptedSampler:
             finish_reason="stop" if len(kept) == len(token_ids) else "length",
             sample_s=time.monotonic() - began,
         )
+
+    async def sample_batch(self, requests: Sequence[SampleRequest]) -> list[Sample]:
+        """Answers every request with its scripted text."""
+        return [await self.sample(request) for request in requests]

@@ -13,7 +13,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 from yaml import YAMLError
 
 from actors.config import ServerConfig
@@ -326,7 +325,7 @@ def _names(paths: Sequence[Path]) -> str:
     return ", ".join(f"cluster/configs/{p.name}" for p in paths)
 
 
-def _explain(error: ErrorDetails) -> str:
+def _explain(error: Any) -> str:
     """One mistake in words: the key, what is wrong, and the value or the nearest known key."""
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":

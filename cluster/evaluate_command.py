@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from cluster.config import EnvConfig
 from cluster.evaluation import EvaluationResult, Panel, evaluate
@@ -35,24 +36,20 @@ def evaluate_run_or_model(
     config, env = source.config, source.env(env_id)
     env_maker(env)()[0].close()  # a misspelled id is reported before anything starts
     progress = RunProgress()
-    with served_policy(source) as served:
-        workers = _workers(served, env)
-        try:
+    with ExitStack() as resources:
+        with progress.phase("start inference servers and rollout workers"):
+            served = resources.enter_context(served_policy(source))
+            workers = _workers(served, env)
+            resources.callback(workers.stop)
             workers.wait_started(config.ray.start_timeout_s)
 
-            def play(seeds: Sequence[int], at: float) -> list[EpisodeResult]:
-                return workers.run_episodes(
-                    seeds,
-                    served.policy_version,
-                    at,
-                    config.workers.rollout_timeout_s,
-                    meanwhile=served.servers.supervise,
-                )
+        def play(seeds: Sequence[int], at: float) -> list[EpisodeResult]:
+            return workers.run_episodes(
+                seeds, served.policy_version, at, config.workers.rollout_timeout_s, meanwhile=served.servers.supervise
+            )
 
-            with progress.phase(f"evaluate {env.id}"):
-                return evaluate(play, Panel(env, seed, episodes), served.policy_version, temperature)
-        finally:
-            workers.stop()
+        with progress.phase(f"evaluate {env.id}"):
+            return evaluate(play, Panel(env, seed, episodes), served.policy_version, temperature)
 
 
 def _workers(served: ServedPolicy, env: EnvConfig) -> WorkerPool:

@@ -124,6 +124,7 @@ def _policy(
     source = find_policy(name)
     env = source.env(env_id)
     env_maker(env)()[0].close()  # a misspelled id is reported before anything starts
+    _say(console, f"Starting an inference server for {source.package or source.model}", style="dim")
     served = resources.enter_context(served_policy(source))
     return env, served.respond
 

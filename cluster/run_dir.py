@@ -98,6 +98,10 @@ class RunDir:
         """One folder per saved update, named by its number."""
         return self.root / "checkpoints"
 
+    def has_checkpoint(self) -> bool:
+        """Whether there is a complete checkpoint to go on from."""
+        return bool(self._complete_checkpoints())
+
     def latest_checkpoint(self) -> Path:
         """Folder of the newest complete checkpoint.
 

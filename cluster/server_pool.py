@@ -44,7 +44,11 @@ class ServerPool:
         self.handles = [
             ray.remote(ServerActor)
             .options(
-                **(placement.server_options(i) if placement else {"num_cpus": 0}),
+                **(
+                    placement.server_options(i)
+                    if placement
+                    else {"num_cpus": 0, "num_gpus": config.gpus * config.tensor_parallel}
+                ),
                 name=self.names[i],
                 max_concurrency=512,
                 max_restarts=config.max_restarts,

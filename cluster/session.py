@@ -49,7 +49,8 @@ def open_session(config: RunConfig, run: RunDir, progress: RunProgress, stop: St
         model = _model(config, run, learner, progress, stop)
         with progress.phase("start inference servers and rollout workers") as phase:
             driver = _start(config, run, model, learner, placement, stop, processes, phase)
-        if config.resume:
+        # A run that ended before its first checkpoint goes on with its model and a fresh adapter.
+        if run.has_checkpoint():
             driver.restore()
         driver.publish()
         yield driver
@@ -59,9 +60,8 @@ def _model(config: RunConfig, run: RunDir, learner: Any, progress: RunProgress, 
     """The folder that adapters belong to; a resumed run finds it ready."""
     if config.resume and run.model.is_dir():
         return run.model
-    if config.resume and run.base_model.is_dir():
-        return run.base_model
-    base = base_model(config, run, learner, progress, stop)
+    built = config.resume and run.base_model.is_dir()
+    base = run.base_model if built else base_model(config, run, learner, progress, stop)
     if config.sft is None:
         return base
     counts = image_token_counts(config, base, learner)

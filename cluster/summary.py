@@ -16,7 +16,8 @@ def print_summary(result: TrainResult, console: Console | None = None) -> None:
     pairs = {m: (result.evaluations.get(f"before_{m}"), result.evaluations.get(f"after_{m}")) for m in MODES}
     some = next(iter(result.evaluations.values()), None)
     if some is not None:
-        table = Table(title=f"{some.env}: success over {some.episodes} episodes, 95 % interval")
+        console.print(f"{some.env}: success over {some.episodes} episodes, with its 95 % interval")
+        table = Table()
         table.add_column("mode")
         table.add_column("before RL", justify="right")
         table.add_column("after RL", justify="right")

@@ -20,6 +20,7 @@ from cluster.session import open_session
 from cluster.signals import stop_on_signal
 from cluster.waiting import StopFlag, StopRequested
 from protocol.episode import EpisodeResult
+from protocol.errors import CroupierError
 
 
 @dataclass(slots=True)
@@ -52,6 +53,9 @@ def train(config: RunConfig, progress: RunProgress | None = None) -> TrainResult
             result.finished = True
         except StopRequested:
             progress.say(f"Stopped. Go on with: croupier train {run.config} resume={run.root}")
+        except CroupierError:
+            progress.say(f"Ended early. With the cause mended: croupier train {run.config} resume={run.root}")
+            raise
     return result
 
 
@@ -85,10 +89,9 @@ class Recipe:
             StopRequested: The user asked to stop.
         """
         config, driver = self._config, self._driver
-        if config.resume:
-            self._result.evaluations |= self._earlier_evaluations()
-        else:
-            driver.save()
+        self._result.evaluations |= self._earlier_evaluations()
+        driver.save()
+        if driver.progress.update == 0:
             self._evaluate("before")
         metrics = MetricsWriter(
             self._run,

@@ -20,7 +20,9 @@ def draw(run: Path, out: Path) -> None:
     card = json.loads((run / "card.json").read_text())
     figure, (success, returns) = plt.subplots(1, 2, figsize=(10, 3.6), dpi=110)
     steps = [row["run/env_steps"] for row in rows]
-    success.plot(steps, [row["rollout/success_rate"] for row in rows], color=BLUE, lw=1.8, label="while training, sampled")
+    success.plot(
+        steps, [row["rollout/success_rate"] for row in rows], color=BLUE, lw=1.8, label="while training, sampled"
+    )
     ends = {"before": 0, "after": steps[-1]}
     for mode, colour, shift in (("greedy", ORANGE, -60), ("sampled", GREEN, 60)):
         points = [(at + shift, card["results"][f"{when}_{mode}"]) for when, at in ends.items()]

@@ -61,9 +61,7 @@ class _Subject:
     episodes: int
 
 
-def check_env(
-    env_id: str, *, adapter: str | None = None, episodes: int = 10, seed: int = 0, **kwargs: Any
-) -> Report:
+def check_env(env_id: str, *, adapter: str | None = None, episodes: int = 10, seed: int = 0, **kwargs: Any) -> Report:
     """Check a registered or a user's environment.
 
     Args:

@@ -138,7 +138,9 @@ def _check_step(step: Step) -> None:
         )
     digests = (step.adapter_digest, *step.frame_digests, *step.bootstrap_frame_digests)
     if any(len(digest) != DIGEST_BYTES for digest in digests):
-        raise TrajectoryError(f"{where}: a digest is not {DIGEST_BYTES} bytes long.", "use protocol.trajectory.digest_of")
+        raise TrajectoryError(
+            f"{where}: a digest is not {DIGEST_BYTES} bytes long.", "use protocol.trajectory.digest_of"
+        )
     bootstrap = step.bootstrap_prompt_token_ids
     if len(step.prompt_token_ids) == 0 or (bootstrap is not None and len(bootstrap) == 0):
         raise TrajectoryError(f"{where} has an empty prompt or bootstrap prompt.")

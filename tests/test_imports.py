@@ -156,9 +156,7 @@ for name in {modules!r}:
             raise
 print(json.dumps(sorted({{name.split(".")[0] for name in sys.modules}})))
 """
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=110
-    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=110)
     assert result.returncode == 0, result.stderr
     return set(json.loads(result.stdout.splitlines()[-1]))
 
@@ -173,9 +171,7 @@ def test_directions_in_a_fresh_process(package):
 def declared_distributions() -> set[str]:
     """Canonical names of every distribution that pyproject.toml asks for, all extras but `dev` included."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [
-        text for name, texts in project["optional-dependencies"].items() if name != "dev" for text in texts
-    ]
+    extras = [text for name, texts in project["optional-dependencies"].items() if name != "dev" for text in texts]
     return {canonicalize_name(Requirement(text).name) for text in [*project["dependencies"], *extras]}
 
 

@@ -14,9 +14,7 @@ def python_files() -> list[Path]:
 
 
 def test_no_file_is_too_long():
-    lengths = {
-        str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in python_files()
-    }
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in python_files()}
     assert lengths
     assert {path: length for path, length in lengths.items() if length > MOST_LINES} == {}
 

@@ -57,9 +57,7 @@ def write(
         bold: width of the outline in pixels; 3 % of `size` looks like a bold cut.
         anchor: Pillow's two-letter anchor; "ls" is the left end of the baseline, "ms" its middle.
     """
-    ImageDraw.Draw(picture).text(
-        position, text, colour, font(size), anchor, stroke_width=bold, stroke_fill=colour
-    )
+    ImageDraw.Draw(picture).text(position, text, colour, font(size), anchor, stroke_width=bold, stroke_fill=colour)
 
 
 def pixels(picture: Image.Image) -> np.ndarray:

@@ -177,9 +177,7 @@ def test_hook_is_idle_beside_a_sound_pair(tmp_path, torch_build, torchvision_bui
     write_package(tmp_path, "torch", torch_build, FAKE_TORCH)
     write_package(tmp_path, "torchvision", torchvision_build)
     cpu_setup.apply(tmp_path)
-    result = run_in_environment(
-        tmp_path, "import torchvision, torch; assert not hasattr(torch.ops.torchvision, 'nms')"
-    )
+    result = run_in_environment(tmp_path, "import torchvision, torch; assert not hasattr(torch.ops.torchvision, 'nms')")
     assert result.stderr == ""
 
 

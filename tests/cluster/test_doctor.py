@@ -108,9 +108,7 @@ def test_malformed_ray_address_is_named(address):
     assert not check.ok and address in check.detail and "host:6379" in check.cure
 
 
-@pytest.mark.parametrize(
-    ("text", "ok"), [(None, True), ("1", True), ("0", False), ("9999", False), ("x", False)]
-)
+@pytest.mark.parametrize(("text", "ok"), [(None, True), ("1", True), ("0", False), ("9999", False), ("x", False)])
 def test_threads(text, ok):
     environment = {} if text is None else {"OMP_NUM_THREADS": text}
     assert doctor.check_threads(environment).ok is ok
@@ -185,7 +183,5 @@ def test_speaks_without_the_heavy_imports():
         "import sys; from cluster import doctor; doctor.run_checks();"
         "print(sorted({'torch', 'vllm', 'ray', 'transformers'} & set(sys.modules)))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.stdout == "[]\n", result.stderr

@@ -31,7 +31,12 @@ def head(tmp_path: Path) -> Iterator[str]:
     port, dashboard = free_port(), free_port()
     ray = str(Path(sys.executable).parent / "ray")
     command = [ray, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"]
-    command += ["--num-cpus=8", "--include-dashboard=true", "--disable-usage-stats", f"--ray-client-server-port={free_port()}"]
+    command += [
+        "--num-cpus=8",
+        "--include-dashboard=true",
+        "--disable-usage-stats",
+        f"--ray-client-server-port={free_port()}",
+    ]
     log = tmp_path / "head.txt"
     with log.open("wb") as output:
         process = subprocess.Popen(

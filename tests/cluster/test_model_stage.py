@@ -7,7 +7,7 @@ import pytest
 
 from cluster.config import EnvConfig
 from cluster.model_stage import CANARIES, CORPUS_EPISODES, corpus_of, env_maker, image_sizes, make_canaries
-from envs.errors import EnvError, UnknownEnvError
+from envs.errors import EnvSetupError, UnknownEnvError
 from protocol.errors import ConfigError
 from tests.actors.toy_folder import IMAGE, write_toy_folder
 
@@ -32,8 +32,8 @@ def test_arguments_that_the_environment_does_not_take_are_named(kwargs):
 def test_other_errors_of_the_environment_stay_what_they_are():
     with pytest.raises(UnknownEnvError):
         env_maker(EnvConfig(id="no/Such-v0", kwargs={"a": 1}))()
-    with pytest.raises(EnvError, match="nowhere"):
-        env_maker(EnvConfig(id="nowhere:Env"))()
+    with pytest.raises(EnvSetupError, match="nowhere"):
+        env_maker(EnvConfig(id="nowhere:Env", kwargs={"a": 1}))()
 
 
 def test_the_corpus_is_the_environments_own_words():

@@ -59,7 +59,7 @@ async def test_requests_go_to_the_least_busy_server():
     for server in servers:
         server.gate = asyncio.Event()
     target = sampler(*servers)
-    batches = [["1", "2", "3"], ["4"], ["5", "6"], ["7", "8"], ["9"]]
+    batches = [list("123456789"), ["4"], ["5", "6"], ["7", "8"], ["9"]]
     tasks = [asyncio.create_task(target.sample_batch(batch)) for batch in batches]  # type: ignore[arg-type]
     await asyncio.sleep(0.01)
     assert [server.calls for server in servers] == [[batches[0]], [batches[1], batches[3]], [batches[2], batches[4]]]

@@ -20,9 +20,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     folder = tmp_path_factory.mktemp("resume")
     before = engine_processes()
     log = folder / "output.txt"
-    process = start(
-        "train", LOCAL, f"runs_dir={folder}", "name=cut", "evaluation=null", "rollout.updates=50", log=log
-    )
+    process = start("train", LOCAL, f"runs_dir={folder}", "name=cut", "evaluation=null", "rollout.updates=50", log=log)
     try:
         wait_for_text(log, "  2/50", process, deadline_s=240)
         time.sleep(1.0)  # into the next rollout

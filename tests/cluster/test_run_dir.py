@@ -109,8 +109,12 @@ def test_other_folders_are_no_checkpoints(tmp_path, name):
 
 
 def test_a_run_without_checkpoints_says_so(tmp_path):
+    run = RunDir(tmp_path)
+    assert not run.has_checkpoint()
     with pytest.raises(CheckpointError, match="no complete checkpoint"):
-        RunDir(tmp_path).latest_checkpoint()
+        run.latest_checkpoint()
+    run.write_checkpoint(0, {}, filler(), keep=1)
+    assert run.has_checkpoint()
 
 
 @pytest.mark.parametrize("text", [None, "{", "\x00"])

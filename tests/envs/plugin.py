@@ -11,9 +11,7 @@ class PluginTask(DotTask):
 
 
 def register_envs():
-    register(
-        ENV_ID, env="tests.envs.user_env:DotEnv", adapter="tests.envs.plugin:PluginTask", max_episode_steps=50
-    )
+    register(ENV_ID, env="tests.envs.user_env:DotEnv", adapter="tests.envs.plugin:PluginTask", max_episode_steps=50)
 
 
 def broken():

@@ -13,7 +13,6 @@ from protocol.codec import (
     decode_frames,
     decode_steps,
     encode,
-    encode_frames,
     encode_steps,
     list_rows,
 )

@@ -39,9 +39,7 @@ def exact():
         return tuple(np.mean(branches, axis=0))
 
     odds = initial_distribution()
-    return sum(
-        float(odds[target, current]) * np.array(outcome(target, current, 0, 0)) for target, current in STATES
-    )
+    return sum(float(odds[target, current]) * np.array(outcome(target, current, 0, 0)) for target, current in STATES)
 
 
 def test_random_play_has_exactly_the_published_results(exact):
@@ -56,9 +54,7 @@ def test_sampled_random_play_agrees_within_its_error():
     env, task = envs.make("gym_cards/NumberLine-v0")
     rng = np.random.default_rng(0)
     env.reset(seed=0)
-    results = np.array(
-        [play(env, task, lambda info: task.action_names[rng.integers(2)]) for _ in range(EPISODES)]
-    )
+    results = np.array([play(env, task, lambda info: task.action_names[rng.integers(2)]) for _ in range(EPISODES)])
     results = results[:, :3]
     errors = results.std(axis=0) / EPISODES**0.5
     assert errors == pytest.approx([0.0071, 0.050, 0.0077], rel=0.1)

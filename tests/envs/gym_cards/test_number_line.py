@@ -86,8 +86,7 @@ def test_the_reference_distribution_has_the_published_marginals():
     goals = [36 * sum(p for (target, _), p in odds.items() if target == goal) for goal in range(6)]
     assert goals == [6, 7, 6, 6, 6, 5]
     distances = [
-        36 * sum(p for (target, current), p in odds.items() if abs(target - current) == d)
-        for d in range(1, 6)
+        36 * sum(p for (target, current), p in odds.items() if abs(target - current) == d) for d in range(1, 6)
     ]
     assert distances == [14, 8, 6, 6, 2]
 
