@@ -13,7 +13,7 @@ _CANARY_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.1}
 class ServerConfig(BaseModel):
     """One inference server: engine, memory, adapters, deadlines."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["vllm", "transformers"] = "vllm"
     """Engine: vLLM, or plain transformers (slow; the fallback and the tests' oracle)."""

@@ -30,6 +30,7 @@ class EngineHost:
         self._server_id = server_id
         self._on_death = on_death
         self._watch: asyncio.Task[None] | None = None
+        self._waits: set[asyncio.Timeout] = set()
         self._stopped = False
         self.cause_of_death: str | None = None
 
@@ -52,8 +53,9 @@ class EngineHost:
         self._watch = asyncio.create_task(self._watch_engine())
 
     async def stop(self) -> None:
-        """Ends the engine; harmless when repeated."""
+        """Ends the engine and whatever waits for it; harmless when repeated."""
         self._stopped = True
+        self._end_waits()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -69,11 +71,18 @@ class EngineHost:
         """
         self._check_alive()
         try:
-            async with asyncio.timeout(timeout_s):
-                yield self.engine
+            async with asyncio.timeout(timeout_s) as wait:
+                self._waits.add(wait)
+                try:
+                    yield self.engine
+                finally:
+                    self._waits.discard(wait)
         except CroupierError:
             raise
         except TimeoutError as error:
+            if self.cause_of_death is not None:
+                raise self._died(what) from error
+            self._check_alive()
             raise DeadlineExceeded(
                 f"server {self._server_id}: waited {timeout_s:g} s for {what}.",
                 "raise the timeout in the server configuration, or send fewer requests at once",
@@ -83,7 +92,7 @@ class EngineHost:
             if cause is None:
                 raise
             self._mourn(cause)
-            raise ServerDied(f"server {self._server_id} died over {what}: {cause}", "rebuild the server") from error
+            raise self._died(what) from error
 
     def _check_alive(self) -> None:
         if self._watch is None or self._stopped:
@@ -93,6 +102,16 @@ class EngineHost:
         if cause is not None:
             self._mourn(cause)
             raise ServerDied(f"server {self._server_id} is dead: {cause}", "rebuild the server")
+
+    def _died(self, what: str) -> ServerDied:
+        return ServerDied(f"server {self._server_id} died over {what}: {self.cause_of_death}", "rebuild the server")
+
+    def _end_waits(self) -> None:
+        """Ends every wait now: a dead engine leaves some calls unanswered for ever."""
+        now = asyncio.get_running_loop().time()
+        for wait in self._waits:
+            if not wait.expired():
+                wait.reschedule(now)
 
     async def _cause_within(self, seconds: float) -> str | None:
         deadline = asyncio.get_running_loop().time() + seconds
@@ -109,5 +128,6 @@ class EngineHost:
         if self.cause_of_death is None:
             self.cause_of_death = cause
             _log.error("The engine of server %s died: %s", self._server_id, cause)
+            self._end_waits()
             if self._on_death is not None:
                 self._on_death(cause)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _MAX_BANNED_IDS = 1024  # what vLLM's GPU sampler takes per request
 
+_ABANDON_S = 5.0
+
 
 class VLLMEngine:
     """One vLLM engine, on whatever device the installed vLLM was built for.
@@ -206,9 +208,13 @@ class VLLMEngine:
             )
 
     async def _abandon(self, llm: AsyncLLM, request_ids: list[str]) -> None:
-        if not llm.errored:
-            await llm.abort(request_ids, internal=True)
-            await llm.resume_generation()
+        """Takes a batch back and lets the engine go on; an engine that does not answer is left to the watch."""
+        if llm.errored:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ABANDON_S):
+                await llm.abort(request_ids, internal=True)
+                await llm.resume_generation()
 
     def _next_id(self) -> str:
         return str(next(self._request_numbers))

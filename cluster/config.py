@@ -99,6 +99,11 @@ class ServersConfig(ServerConfig):
     max_restarts: int = Field(default=2, ge=0)
     """How often each server may be restarted before the run fails."""
 
+    @property
+    def patience_s(self) -> float:
+        """How long a worker waits for a response: a server may be rebuilt meanwhile."""
+        return self.start_timeout_s + self.request_timeout_s
+
 
 class LearnerPartConfig(LearnerConfig):
     """The learner, and what it runs on."""

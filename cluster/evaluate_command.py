@@ -63,6 +63,6 @@ def _workers(served: ServedPolicy, env: EnvConfig) -> WorkerPool:
         max_tokens=config.rollout.max_tokens,
         seed=config.seed,
         deterministic=config.deterministic,
-        sample_deadline_s=config.servers.request_timeout_s,
+        sample_deadline_s=config.servers.patience_s,
     )
     return WorkerPool(spec, config.workers, served.servers.names, None, served.stop)

@@ -11,7 +11,7 @@ from cluster.placement import check_fits, demand_of, local_gpus
 from cluster.ray_session import resolve_address
 from cluster.run_dir import RunDir
 from learner.model_folder import check_model_folder
-from protocol.errors import ConfigError
+from protocol.errors import ConfigError, ModelFolderError
 
 FIXED_ON_RESUME = ("env", "model", "seed", "deterministic", "learner")
 """Keys that must be the same when a run goes on: the checkpoint means nothing under others."""
@@ -57,9 +57,18 @@ def _check_adapter_targets(config: RunConfig) -> None:
     if config.model.path is None:
         family: str = config.model.tiny.family
     else:
-        family = str(json.loads((Path(config.model.path) / "config.json").read_text()).get("model_type"))
+        family = _family(Path(config.model.path) / "config.json")
     if family.startswith("llava"):
         raise ConfigError(
             f"learner.lora.targets is {targets!r}; vLLM serves LLaVA adapters for the language model only.",
             "set learner.lora.targets=language, or servers.kind=transformers",
         )
+
+
+def _family(file: Path) -> str:
+    try:
+        return str(json.loads(file.read_text())["model_type"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFolderError(
+            f"{file} names no model_type: {error!r}.", "save the model with save_pretrained"
+        ) from error

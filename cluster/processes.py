@@ -1,12 +1,48 @@
-"""Ending Ray actors: the one place that kills a process of a run."""
+"""Processes of a run that end: on purpose, or to be rebuilt by Ray."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ray
+from ray.exceptions import ActorDiedError, RayActorError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+
+from cluster.waiting import get
+from protocol.errors import ServerDied
+
+ASK_AGAIN_S = 0.25
+"""Pause between two calls to an actor that is being rebuilt, in seconds."""
 
 
 def end_actor(handle: Any) -> None:
     """End an actor's process at once, without a restart; harmless when it is gone already."""
     ray.kill(handle, no_restart=True)
+
+
+def call_when_rebuilt(call: Callable[[], ray.ObjectRef], what: str, deadline_s: float) -> Any:
+    """Result of an actor's method, called again for as long as Ray is rebuilding the actor.
+
+    Args:
+        call: Makes the call; must be harmless to repeat.
+        what: What is waited for, for the error.
+        deadline_s: How long the actor may take to come back, in seconds.
+
+    Raises:
+        ActorDiedError: The actor will not come back: its restart budget is spent.
+        RayActorError, ServerDied: It has not come back in time.
+        CroupierError: What the method itself raised.
+    """
+    attempts = Retrying(
+        retry=retry_if_exception(_may_come_back),
+        stop=stop_after_delay(deadline_s),
+        wait=wait_fixed(ASK_AGAIN_S),
+        reraise=True,
+    )
+    return attempts(lambda: get(call(), what, deadline_s))
+
+
+def _may_come_back(error: BaseException) -> bool:
+    # A server whose engine is dead answers ServerDied for the moment that its process still has.
+    return isinstance(error, RayActorError | ServerDied) and not isinstance(error, ActorDiedError)

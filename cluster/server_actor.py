@@ -42,9 +42,11 @@ class ServerActor:
         self._server_id = server_id
         self._server = build_server(model, config, server_id, self._exit)
         self._info: ServerInfo | None = None
+        self._cause_of_death: str | None = None
 
     async def start(self) -> ServerInfo:
         """Start the engine; a second call returns what the first found."""
+        self._check_alive()
         if self._info is None:
             self._info = await self._server.start()
         return self._info
@@ -91,9 +93,15 @@ class ServerActor:
         """Stop the engine and its processes."""
         await self._server.stop()
 
+    def _check_alive(self) -> None:
+        if self._cause_of_death is not None:
+            raise ServerDied(f"Server {self._server_id} is ending: {self._cause_of_death}", "try again shortly")
+
     def _check_started(self) -> None:
+        self._check_alive()
         if self._info is None:
             raise ServerDied(f"Server {self._server_id} was restarted and is not in sync yet.", "try again shortly")
 
     def _exit(self, cause: str) -> None:
+        self._cause_of_death = cause
         threading.Timer(EXIT_DELAY_S, os._exit, args=(1,)).start()

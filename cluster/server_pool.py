@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ray
@@ -13,7 +14,7 @@ from ray.exceptions import ActorDiedError, RayActorError
 from actors.sampler import ServerInfo
 from cluster.config import ServersConfig
 from cluster.placement import Placement
-from cluster.processes import end_actor
+from cluster.processes import call_when_rebuilt, end_actor
 from cluster.server_actor import ServerActor
 from cluster.waiting import StopFlag, get, wait_for
 from protocol.adapter import Acknowledgement
@@ -86,14 +87,35 @@ class ServerPool:
             AdapterRejected: A server's canaries did not reproduce, or the bytes are not those of the manifest.
             DeadlineExceeded: A server did not answer in time.
         """
+        first = [handle.publish.remote(package) for handle in self.handles]
+        acks = [self._acknowledge(index, ref, policy_version, package) for index, ref in enumerate(first)]
+        # Only now: a package that was rejected must not come back with a restarted server.
         self._live[policy_version] = package
-        acks: list[Acknowledgement] = wait_for(
-            [handle.publish.remote(package) for handle in self.handles],
-            f"all servers to acknowledge policy {policy_version}",
-            self._config.publish_timeout_s + 30.0,
-            meanwhile=self.supervise,
-        )
         return acks
+
+    def _acknowledge(
+        self, index: int, first: ray.ObjectRef, policy_version: int, package: ray.ObjectRef
+    ) -> Acknowledgement:
+        """Wait for one server's word; a server that dies meanwhile is rebuilt, brought in sync and asked again."""
+        what = f"server-{index} to acknowledge policy {policy_version}"
+        deadline_s = self._config.publish_timeout_s + 30.0
+        try:
+            (ack,) = wait_for([first], what, deadline_s)
+            return ack
+        except (RayActorError, ServerDied):
+            self._rebuild(index)
+        (ack,) = wait_for([self.handles[index].publish.remote(package)], what, deadline_s)
+        return ack
+
+    def _rebuild(self, index: int) -> None:
+        """Wait until a dead server is up again and holds the live adapters."""
+        self.restarts += 1
+        deadline_s = self._config.start_timeout_s + self._config.publish_timeout_s
+        resync = partial(self.handles[index].resync.remote, list(self._live.values()))
+        try:
+            call_when_rebuilt(resync, f"server-{index} to come back", deadline_s)
+        except ActorDiedError as error:
+            raise self._gone(index, error) from error
 
     def retire_before(self, policy_version: int) -> None:
         """Free the slots of all versions older than this one."""
@@ -127,15 +149,18 @@ class ServerPool:
         try:
             status = get(repair, f"status of server-{index}")
         except ActorDiedError as error:
-            raise ServerDied(
-                f"server-{index} died more than {self._config.max_restarts} time(s): {error}",
-                "look at its log; raise servers.max_restarts if the cause lies outside",
-            ) from error
+            raise self._gone(index, error) from error
         except RayActorError:
             return  # Ray is restarting it; the next look finds it unstarted
         if status is not None and not status["started"]:
             self.restarts += 1
             self._repairs[index] = handle.resync.remote(list(self._live.values()))
+
+    def _gone(self, index: int, error: Exception) -> ServerDied:
+        return ServerDied(
+            f"server-{index} died more than {self._config.max_restarts} time(s): {error}",
+            "look at its log; raise servers.max_restarts if the cause lies outside",
+        )
 
     def stop(self, deadline_s: float = 30.0) -> None:
         """Stop the engines, then the processes."""

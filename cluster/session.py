@@ -80,12 +80,7 @@ def _start(
     phase: Phase,
 ) -> Driver:
     """Bring up servers, workers and the learner's policy, all at the same time."""
-    derived = {
-        "deterministic": config.deterministic,
-        "seed": config.seed,
-        "vision_adapters": config.learner.lora.targets != "language",
-    }
-    servers = ServerPool(str(model), config.servers.model_copy(update=derived), placement, stop)
+    servers = ServerPool(str(model), config.engine, placement, stop)
     processes.callback(servers.stop)
     settings = LearnerConfig(**{name: getattr(config.learner, name) for name in LearnerConfig.model_fields})
     policy_ready = learner.start.remote(
@@ -100,7 +95,7 @@ def _start(
         max_tokens=config.rollout.max_tokens,
         seed=config.seed,
         deterministic=config.deterministic,
-        sample_deadline_s=config.servers.request_timeout_s,
+        sample_deadline_s=config.servers.patience_s,
     )
     workers = WorkerPool(spec, config.workers, servers.names, placement, stop)
     processes.callback(workers.stop)

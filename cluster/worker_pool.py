@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -13,11 +14,14 @@ from ray.exceptions import ActorDiedError, RayActorError
 from actors.worker import RolloutReport
 from cluster.config import WorkersConfig
 from cluster.placement import Placement
-from cluster.processes import end_actor
+from cluster.processes import call_when_rebuilt, end_actor
 from cluster.waiting import StopFlag, get, wait_for
 from cluster.worker_actor import WorkerActor, WorkerSpec
 from protocol.episode import EpisodeResult
 from protocol.errors import DeadlineExceeded, WorkerDied
+
+RESTART_DEADLINE_S = 120.0
+"""How long a dead worker may take to be rebuilt, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,40 +101,19 @@ class WorkerPool:
         """
         began = time.monotonic()
         shares = _shares(num_steps, len(self.handles))
-        running = {
-            index: self._start(index, share, policy_version, temperature) for index, share in enumerate(shares) if share
+        calls = {
+            index: partial(
+                self.handles[index].collect.options(num_returns=3).remote, share, policy_version, temperature
+            )
+            for index, share in enumerate(shares)
+            if share
         }
-        done: dict[int, tuple[ray.ObjectRef, RolloutReport, dict[str, Any]]] = {}
-        while running:
-            by_report = {refs[1]: index for index, refs in running.items()}
-            ready, _ = ray.wait(list(by_report), timeout=0.1)
-            for report_ref in ready:
-                index = by_report[report_ref]
-                batch, report, state = running.pop(index)
-                try:
-                    done[index] = (batch, get(report, "rollout report"), get(state, "worker state"))
-                except ActorDiedError as error:
-                    raise WorkerDied(
-                        f"worker-{index} died more than {self._config.max_restarts} time(s): {error}",
-                        "look at its log; raise workers.max_restarts if the cause lies outside",
-                    ) from error
-                except RayActorError:
-                    self.lost_rollouts += 1
-                    running[index] = self._start(index, shares[index], policy_version, temperature)
-            if meanwhile is not None:
-                meanwhile()
-            self._stop.raise_if_set()
-            if running and time.monotonic() - began > deadline_s:
-                raise DeadlineExceeded(
-                    f"Waited {deadline_s:g} s for {len(running)} of {len(shares)} worker(s) to collect "
-                    f"{num_steps} environment steps.",
-                    "look at `speed/env_steps_per_s`; raise workers.rollout_timeout_s if this environment is that slow",
-                )
-        ordered = [done[i] for i in sorted(done)]
+        # Only report and state come to the driver; the batch stays where it is, a reference.
+        parts = self._gather(calls, slice(1, 3), f"{num_steps} environment steps", deadline_s, meanwhile)
         return Rollout(
-            batches=[batch for batch, _, _ in ordered],
-            reports=[report for _, report, _ in ordered],
-            states=[state for _, _, state in ordered],
+            batches=[refs[0] for refs, _ in parts],
+            reports=[report for _, (report, _) in parts],
+            states=[state for _, (_, state) in parts],
             wall_s=time.monotonic() - began,
         )
 
@@ -142,23 +125,81 @@ class WorkerPool:
         deadline_s: float,
         meanwhile: Callable[[], None] | None = None,
     ) -> list[EpisodeResult]:
-        """Play one episode per seed, shared among the workers; results in the order of `seeds`."""
-        count = len(self.handles)
-        refs = [
-            handle.run_episodes.remote(list(seeds[i::count]), policy_version, temperature)
-            for i, handle in enumerate(self.handles)
-        ]
-        results = wait_for(refs, f"{len(seeds)} evaluation episodes", deadline_s, stop=self._stop, meanwhile=meanwhile)
-        by_seed = {r.seed: r for part in results for r in part}
+        """Play one episode per seed, shared among the workers; results in the order of `seeds`.
+
+        Raises:
+            WorkerDied, DeadlineExceeded: As `collect`; the share of a worker that dies is played again.
+        """
+        shares = [list(seeds[i :: len(self.handles)]) for i in range(len(self.handles))]
+        calls = {
+            index: partial(self.handles[index].run_episodes.remote, share, policy_version, temperature)
+            for index, share in enumerate(shares)
+            if share
+        }
+        parts = self._gather(calls, slice(0, 1), f"{len(seeds)} evaluation episodes", deadline_s, meanwhile)
+        by_seed = {result.seed: result for _, (results,) in parts for result in results}
         return [by_seed[seed] for seed in seeds]
+
+    def _gather(
+        self,
+        calls: Mapping[int, Callable[[], Any]],
+        wanted: slice,
+        what: str,
+        deadline_s: float,
+        meanwhile: Callable[[], None] | None,
+    ) -> list[tuple[list[ray.ObjectRef], list[Any]]]:
+        """Make one call per worker and wait; a call that is lost with its worker is made again.
+
+        Returns:
+            For every call, in the order of the workers: its references, and the values of the `wanted` ones.
+        """
+        end = time.monotonic() + deadline_s
+        running = {index: _as_list(call()) for index, call in calls.items()}
+        done: dict[int, tuple[list[ray.ObjectRef], list[Any]]] = {}
+        while running:
+            ready, _ = ray.wait([refs[wanted][0] for refs in running.values()], timeout=0.1, fetch_local=False)
+            for index in [i for i, refs in running.items() if refs[wanted][0] in ready]:
+                refs = running.pop(index)
+                try:
+                    done[index] = (refs, [get(ref, what) for ref in refs[wanted]])
+                except RayActorError as error:
+                    self._await_successor(index, error)
+                    self.lost_rollouts += 1
+                    running[index] = _as_list(calls[index]())
+            if meanwhile is not None:
+                meanwhile()
+            self._stop.raise_if_set()
+            if running and time.monotonic() > end:
+                raise DeadlineExceeded(
+                    f"Waited {deadline_s:g} s for {what}; {len(running)} of {len(calls)} worker(s) have not answered.",
+                    "look at `speed/env_steps_per_s`; raise workers.rollout_timeout_s if this environment is that slow",
+                )
+        return [done[index] for index in sorted(done)]
+
+    def _await_successor(self, index: int, error: RayActorError) -> None:
+        """Wait until Ray has rebuilt a dead worker.
+
+        Raises:
+            WorkerDied: It will not: the restart budget is spent, or rebuilding takes too long.
+        """
+        try:
+            if isinstance(error, ActorDiedError):
+                raise error
+            call_when_rebuilt(self.handles[index].ping.remote, f"worker-{index} to be rebuilt", RESTART_DEADLINE_S)
+        except RayActorError as final:
+            raise WorkerDied(
+                f"worker-{index} died more than {self._config.max_restarts} time(s): {final}",
+                "look at its log; raise workers.max_restarts if the cause lies outside",
+            ) from final
 
     def stop(self) -> None:
         """End the worker processes."""
         for handle in self.handles:
             end_actor(handle)
 
-    def _start(self, index: int, share: int, policy_version: int, temperature: float) -> list[ray.ObjectRef]:
-        return self.handles[index].collect.options(num_returns=3).remote(share, policy_version, temperature)
+
+def _as_list(refs: Any) -> list[ray.ObjectRef]:
+    return list(refs) if isinstance(refs, (list, tuple)) else [refs]
 
 
 def _shares(total: int, parts: int) -> list[int]:

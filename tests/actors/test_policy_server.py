@@ -237,6 +237,16 @@ async def test_an_engine_that_dies_over_a_request_says_why(bench):
     assert bench.deaths == ["out of memory"]
 
 
+async def test_a_request_that_a_dead_engine_never_answers_ends_with_it(bench):
+    bench.engine.gate.clear()
+    running = asyncio.create_task(bench.server.sample(toy_request()))
+    await asyncio.sleep(0.01)
+    bench.engine.failure = "killed"
+    with pytest.raises(ServerDied, match="died over a completion under policy version -1: killed"):
+        await asyncio.wait_for(running, 3)
+    assert bench.deaths == ["killed"]
+
+
 async def test_a_death_is_noticed_without_any_request(bench):
     bench.engine.failure = "killed"
     async with asyncio.timeout(3):
@@ -286,6 +296,15 @@ async def test_stop_removes_the_files_and_ends_the_service(bench):
     with pytest.raises(ServerDied, match="is stopped"):
         await bench.server.sample(toy_request())
     assert bench.deaths == []
+
+
+async def test_a_request_in_flight_ends_when_the_server_stops(bench):
+    bench.engine.gate.clear()
+    running = asyncio.create_task(bench.server.sample(toy_request()))
+    await asyncio.sleep(0.01)
+    await bench.server.stop()
+    with pytest.raises(ServerDied, match="is stopped"):
+        await asyncio.wait_for(running, 1)
 
 
 async def test_before_start_and_after_a_second_start(tmp_path):

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from learner.learner import Learner
 from learner.tiny.builder import build_tiny_vlm
 from learner.tiny.config import TinyVLMConfig
 from learner.tiny.corpus import TinyCorpus
+from protocol.adapter import AdapterPackage
 from protocol.codec import TrajectoryBatch
 from protocol.errors import ServerDied, WorkerDied
 
@@ -54,24 +55,46 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def parts(model: Path) -> Iterator[Parts]:
+def cluster() -> Iterator[None]:
     with ray_session(RayConfig(address="local"), logical_cpus=4):
-        started = start(model, restarts=1)
-        yield started
-        started.servers.stop()
-        started.workers.stop()
+        yield
 
 
-def start(model: Path, restarts: int) -> Parts:
+@pytest.fixture(scope="module")
+def parts(model: Path, cluster: None) -> Iterator[Parts]:
+    """Real vLLM behind a server that may be restarted often."""
+    started = start(model, ServersConfig(max_restarts=9), WorkersConfig(count=2, max_restarts=9))
+    yield started
+    started.servers.stop()
+    started.workers.stop()
+
+
+@pytest.fixture
+def fragile(model: Path, cluster: None) -> Iterator[Parts]:
+    """Processes that may not be restarted at all; the engine is transformers, which starts faster."""
+    config = ServersConfig(kind="transformers", max_restarts=0)
+    started = start(model, config, WorkersConfig(count=2, max_restarts=0))
+    yield started
+    started.servers.stop()
+    started.workers.stop()
+
+
+def start(model: Path, servers_config: ServersConfig, workers_config: WorkersConfig) -> Parts:
     stop = StopFlag()
-    servers = ServerPool(str(model), ServersConfig(max_restarts=restarts), None, stop)
+    servers = ServerPool(str(model), servers_config, None, stop)
     spec = WorkerSpec("faults", str(model), ENV, {(300, 300): 9}, 8, 20, 0, False, 120.0)
-    workers = WorkerPool(spec, WorkersConfig(count=2, max_restarts=restarts), servers.names, None, stop)
-    learner = Learner(model, LearnerConfig(), banned_token_ids(model), 0)
+    workers = WorkerPool(spec, workers_config, servers.names, None, stop)
     servers.wait_started()
     workers.wait_started(60)
-    servers.publish(0, ray.put(learner.package(make_canaries(ENV, str(model), 0))))
+    servers.publish(0, ray.put(package_of(model, version=0)))
     return Parts(servers, workers)
+
+
+def package_of(model: Path, version: int) -> AdapterPackage:
+    """An untrained adapter under a version of choice."""
+    learner = Learner(model, LearnerConfig(), banned_token_ids(model), seed=version)
+    package = learner.package(make_canaries(ENV, str(model), 0))
+    return replace(package, manifest=replace(package.manifest, policy_version=version))
 
 
 def process_id(handle: Any) -> int:
@@ -92,37 +115,55 @@ def ids_of(batches: list[TrajectoryBatch]) -> list[str]:
     return [i for b in batches for i in set(b.steps.column("trajectory_id").to_pylist())]
 
 
+def engine_of(parts: Parts) -> int:
+    return get(parts.servers.handles[0].status.remote(), "status")["process_ids"][0]
+
+
 def test_a_killed_worker_is_replaced_and_no_step_is_missing(parts: Parts) -> None:
-    before = parts.collect(64)
+    lost, before = parts.workers.lost_rollouts, parts.collect(64)
     kill_soon(process_id(parts.workers.handles[0]), after_s=0.5)
     after = parts.collect(400)
     assert rows_of(after) == 400
-    assert parts.workers.lost_rollouts == 1
+    assert parts.workers.lost_rollouts == lost + 1
     ids = ids_of(before) + ids_of(after)
     assert len(set(ids)) == len(ids), "a successor must not reuse the names of its predecessor"
 
 
+def test_an_evaluation_survives_a_killed_worker(parts: Parts) -> None:
+    kill_soon(process_id(parts.workers.handles[1]), after_s=0.3)
+    seeds = list(range(100, 160))
+    results = parts.workers.run_episodes(seeds, 0, 1.0, 200, parts.servers.supervise)
+    assert [r.seed for r in results] == seeds
+
+
 def test_a_killed_engine_comes_back_in_sync(parts: Parts) -> None:
-    (engine, *_) = get(parts.servers.handles[0].status.remote(), "status")["process_ids"]
-    kill_soon(engine, after_s=0.5)
+    restarts = parts.servers.restarts
+    kill_soon(engine_of(parts), after_s=0.5)
     batches = parts.collect(400)
     assert rows_of(batches) == 400
-    assert parts.servers.restarts == 1
+    assert parts.servers.restarts == restarts + 1
     digests = {d for b in batches for d in b.steps.column("adapter_digest").to_pylist()}
     assert len(digests) == 1, "before and after the restart the same adapter answered"
-    assert get(parts.servers.handles[0].status.remote(), "status")["live_versions"] == [0]
 
 
-def test_a_server_beyond_its_restart_budget_ends_the_run_with_a_clear_error(parts: Parts) -> None:
-    (engine, *_) = get(parts.servers.handles[0].status.remote(), "status")["process_ids"]
-    kill_soon(engine, after_s=0.5)
+def test_a_server_that_died_before_a_publish_acknowledges_it_after_its_restart(parts: Parts, model: Path) -> None:
+    package = package_of(model, version=1)
+    kill_soon(engine_of(parts), after_s=0.0).join()
+    (ack,) = parts.servers.publish(1, ray.put(package))
+    assert ack.policy_version == 1
+    assert ack.max_abs_error < 1e-3
+    assert get(parts.servers.handles[0].status.remote(), "status")["live_versions"] == [0, 1]
+
+
+def test_a_server_beyond_its_restart_budget_ends_the_run_with_a_clear_error(fragile: Parts) -> None:
+    kill_soon(process_id(fragile.servers.handles[0]), after_s=0.5)
     began = time.monotonic()
-    with pytest.raises(ServerDied, match="server-0 died more than 1 time"):
-        parts.collect(4000)
+    with pytest.raises(ServerDied, match="server-0 died more than 0 time"):
+        fragile.collect(4000)
     assert time.monotonic() - began < 100
 
 
-def test_a_worker_beyond_its_restart_budget_ends_the_run_with_a_clear_error(parts: Parts) -> None:
-    kill_soon(process_id(parts.workers.handles[0]), after_s=0.1)
-    with pytest.raises(WorkerDied, match="worker-0 died more than 1 time"):
-        parts.collect(400)
+def test_a_worker_beyond_its_restart_budget_ends_the_run_with_a_clear_error(fragile: Parts) -> None:
+    kill_soon(process_id(fragile.workers.handles[0]), after_s=0.1)
+    with pytest.raises(WorkerDied, match="worker-0 died more than 0 time"):
+        fragile.collect(4000)
