@@ -15,11 +15,12 @@ from typing import Any
 
 from cluster.config import RunConfig
 from cluster.metrics import rollout_metrics
+from cluster.processes import ask_learner
 from cluster.run_dir import RunDir, read_state, write_state
 from cluster.server_pool import ServerPool
-from cluster.waiting import StopFlag, wait_for
+from cluster.waiting import StopFlag
 from cluster.worker_pool import WorkerPool
-from protocol.adapter import CanaryPrompt
+from protocol.adapter import AdapterManifest, CanaryPrompt
 
 
 @dataclass(slots=True)
@@ -75,11 +76,12 @@ class Driver:
             AdapterRejected: A server answers with other log-probs than the learner; the old version stays current.
         """
         began = time.monotonic()
-        package = self._learner.package.remote(self._canaries)
-        version = self.progress.update
-        acks = self.servers.publish(version, package)
-        self.policy_version = version
-        self.servers.retire_before(version - self._config.learner.max_staleness)
+        timeout_s = self._config.learner.update_timeout_s
+        made, package = self._learner.package.options(num_returns=2).remote(self._canaries)
+        manifest: AdapterManifest = ask_learner(made, "the learner to export its adapter", timeout_s)
+        acks = self.servers.publish(manifest, package)
+        self.policy_version = manifest.policy_version
+        self.servers.retire_before(manifest.policy_version - self._config.learner.max_staleness)
         return {
             "publish/canary_max_abs_error": max(a.max_abs_error for a in acks),
             "publish/canary_base_gap": max(a.base_gap for a in acks),
@@ -104,8 +106,8 @@ class Driver:
             meanwhile=lambda: self._look_around(show, "sampling"),
         )
         update_began = time.monotonic()
-        (learnt,) = wait_for(
-            [self._learner.update.remote(self.progress.update + 1, rollout.batches)],
+        learnt = ask_learner(
+            self._learner.update.remote(self.progress.update + 1, rollout.batches),
             "the learner's update",
             self._config.learner.update_timeout_s,
             meanwhile=lambda: self._look_around(show, "learning"),
@@ -148,8 +150,8 @@ class Driver:
         """
         checkpoint = checkpoint or self._run.latest_checkpoint()
         self.progress = Progress(**read_state(checkpoint))
-        wait_for(
-            [self._learner.load.remote(str(checkpoint))],
+        ask_learner(
+            self._learner.load.remote(str(checkpoint)),
             "the learner to read its checkpoint",
             self._config.learner.update_timeout_s,
         )
@@ -157,8 +159,8 @@ class Driver:
             self.workers.load_states(self.progress.worker_states, self.progress.update)
 
     def _save_learner(self, folder: Path) -> None:
-        wait_for(
-            [self._learner.save.remote(str(folder), self._canaries)],
+        ask_learner(
+            self._learner.save.remote(str(folder), self._canaries),
             "the learner to write its checkpoint",
             self._config.learner.update_timeout_s,
         )

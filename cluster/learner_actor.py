@@ -16,7 +16,7 @@ from cluster.trajectory_files import TrajectoryFiles
 from cluster.waiting import wait_for
 from learner.config import ComputeConfig, LearnerConfig, SFTConfig
 from learner.tiny.config import TinyVLMConfig
-from protocol.adapter import AdapterPackage, CanaryPrompt
+from protocol.adapter import AdapterManifest, AdapterPackage, CanaryPrompt
 from protocol.codec import TrajectoryBatch
 from protocol.package_files import save_package
 
@@ -99,9 +99,10 @@ class LearnerActor:
         self._learner.receive(received)
         return {**self._learner.update(), "fetch_s": fetched_s}
 
-    def package(self, canaries: Sequence[CanaryPrompt]) -> AdapterPackage:
-        """The current adapter with the canaries scored under it."""
-        return self._learner.package(canaries)
+    def package(self, canaries: Sequence[CanaryPrompt]) -> tuple[AdapterManifest, AdapterPackage]:
+        """The current adapter with the canaries scored under it; its manifest comes apart, for the driver."""
+        package = self._learner.package(canaries)
+        return package.manifest, package
 
     def save(self, folder: str, canaries: Sequence[CanaryPrompt]) -> None:
         """Write the learner's checkpoint to a folder that does not exist yet, and what servers were given beside it."""

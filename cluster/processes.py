@@ -9,8 +9,8 @@ import ray
 from ray.exceptions import ActorDiedError, RayActorError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from cluster.waiting import get
-from protocol.errors import ServerDied
+from cluster.waiting import StopFlag, get, wait_for
+from protocol.errors import LearnerDied, ServerDied
 
 ASK_AGAIN_S = 0.25
 """Pause between two calls to an actor that is being rebuilt, in seconds."""
@@ -41,6 +41,30 @@ def call_when_rebuilt(call: Callable[[], ray.ObjectRef], what: str, deadline_s: 
         reraise=True,
     )
     return attempts(lambda: get(call(), what, deadline_s))
+
+
+def ask_learner(
+    ref: ray.ObjectRef,
+    what: str,
+    deadline_s: float,
+    *,
+    stop: StopFlag | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> Any:
+    """Result of one call to the learner; arguments as for `wait_for`.
+
+    Raises:
+        LearnerDied: Its process ended.
+        StopRequested, DeadlineExceeded, CroupierError: As `wait_for`.
+    """
+    try:
+        (value,) = wait_for([ref], what, deadline_s, stop=stop, meanwhile=meanwhile)
+    except RayActorError as error:
+        raise LearnerDied(
+            f"The learner's process ended while the run waited for {what}: {error}",
+            "most often memory ran out: lower learner.compute.micro_batch_tokens, then resume the run",
+        ) from error
+    return value
 
 
 def _may_come_back(error: BaseException) -> bool:

@@ -108,5 +108,5 @@ def served_policy(source: PolicySource) -> Iterator[ServedPolicy]:
         version = BASE_POLICY_VERSION
         if package is not None:
             version = package.manifest.policy_version
-            servers.publish(version, ray.put(package))
+            servers.publish(package.manifest, ray.put(package))
         yield ServedPolicy(source, servers, version, stop, PromptEncoder(source.model), FrameEncoder())

@@ -17,8 +17,8 @@ from cluster.placement import Placement
 from cluster.processes import call_when_rebuilt, end_actor
 from cluster.server_actor import ServerActor
 from cluster.waiting import StopFlag, get, wait_for
-from protocol.adapter import Acknowledgement
-from protocol.errors import ServerDied, ServerStartError
+from protocol.adapter import Acknowledgement, AdapterManifest
+from protocol.errors import AdapterRejected, ServerDied, ServerStartError
 
 SUPERVISE_EVERY_S = 2.0
 """Pause between two looks after the servers, in seconds."""
@@ -80,24 +80,29 @@ class ServerPool:
                 "look at its log under the Ray session directory; most often memory ran out",
             ) from error
 
-    def publish(self, policy_version: int, package: ray.ObjectRef) -> list[Acknowledgement]:
+    def publish(self, manifest: AdapterManifest, package: ray.ObjectRef) -> list[Acknowledgement]:
         """Give every server the package, by reference, and wait for all acknowledgements.
 
         Raises:
-            AdapterRejected: A server's canaries did not reproduce, or the bytes are not those of the manifest.
+            AdapterRejected: A server's canaries did not reproduce, the bytes are not those of the manifest, or a
+                server acknowledged another adapter.
             DeadlineExceeded: A server did not answer in time.
         """
         first = [handle.publish.remote(package) for handle in self.handles]
-        acks = [self._acknowledge(index, ref, policy_version, package) for index, ref in enumerate(first)]
+        acks = [self._acknowledge(index, ref, manifest.name, package) for index, ref in enumerate(first)]
+        for ack in acks:
+            if (ack.policy_version, ack.digest) != (manifest.policy_version, manifest.digest):
+                raise AdapterRejected(
+                    f"{ack.server_id} acknowledged policy {ack.policy_version} ({ack.digest.hex()[:12]}) instead of "
+                    f"{manifest.policy_version} ({manifest.digest.hex()[:12]})."
+                )
         # Only now: a package that was rejected must not come back with a restarted server.
-        self._live[policy_version] = package
+        self._live[manifest.policy_version] = package
         return acks
 
-    def _acknowledge(
-        self, index: int, first: ray.ObjectRef, policy_version: int, package: ray.ObjectRef
-    ) -> Acknowledgement:
+    def _acknowledge(self, index: int, first: ray.ObjectRef, name: str, package: ray.ObjectRef) -> Acknowledgement:
         """Wait for one server's word; a server that dies meanwhile is rebuilt, brought in sync and asked again."""
-        what = f"server-{index} to acknowledge policy {policy_version}"
+        what = f"server-{index} to acknowledge {name}"
         deadline_s = self._config.publish_timeout_s + 30.0
         try:
             (ack,) = wait_for([first], what, deadline_s)

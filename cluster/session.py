@@ -18,12 +18,12 @@ from cluster.driver import Driver
 from cluster.learner_actor import LearnerActor
 from cluster.model_stage import make_canaries
 from cluster.placement import Placement
-from cluster.processes import end_actor
+from cluster.processes import ask_learner, end_actor
 from cluster.progress import Phase, RunProgress
 from cluster.run_dir import RunDir
 from cluster.server_pool import ServerPool
 from cluster.stages import base_model, image_token_counts, supervised_stage
-from cluster.waiting import StopFlag, wait_for
+from cluster.waiting import StopFlag
 from cluster.worker_actor import WorkerSpec
 from cluster.worker_pool import WorkerPool
 from learner.config import LearnerConfig
@@ -101,7 +101,7 @@ def _start(
     processes.callback(workers.stop)
     infos = servers.wait_started(lambda: phase.update(note="engines load and warm up"))
     workers.wait_started(config.ray.start_timeout_s)
-    wait_for([policy_ready], "the learner to load the model", config.learner.update_timeout_s)
+    ask_learner(policy_ready, "the learner to load the model", config.learner.update_timeout_s)
     phase.summarize(f"{len(infos)} x {infos[0].engine_version} {infos[0].dtype}")
     canaries = make_canaries(config.env, str(model), config.seed)
     return Driver(config, run, learner, servers, workers, canaries, stop)

@@ -11,9 +11,10 @@ from typing import Any
 
 from cluster.config import RunConfig, SFTStageConfig
 from cluster.model_stage import corpus_of, image_sizes, make_demonstrations
+from cluster.processes import ask_learner
 from cluster.progress import Phase, RunProgress
 from cluster.run_dir import RunDir
-from cluster.waiting import StopFlag, get, wait_for
+from cluster.waiting import StopFlag, get
 from learner.config import SFTConfig
 from learner.model_folder import check_model_folder
 
@@ -28,8 +29,8 @@ def base_model(config: RunConfig, run: RunDir, learner: Any, progress: RunProgre
         return check_model_folder(config.model.path).absolute()
     with progress.phase("build the tiny model") as phase:
         texts = corpus_of(config.env, config.seed)
-        (folder,) = wait_for(
-            [learner.build_tiny.remote(config.model.tiny, texts, config.seed, str(run.base_model))],
+        folder = ask_learner(
+            learner.build_tiny.remote(config.model.tiny, texts, config.seed, str(run.base_model)),
             "the tiny model to be built",
             config.learner.update_timeout_s,
             stop=stop,
@@ -40,12 +41,11 @@ def base_model(config: RunConfig, run: RunDir, learner: Any, progress: RunProgre
 
 def image_token_counts(config: RunConfig, model: Path, learner: Any) -> dict[tuple[int, int], int]:
     """Tokens that the environment's frames take under this model, by frame size."""
-    (counts,) = wait_for(
-        [learner.image_tokens.remote(str(model), image_sizes(config.env))],
+    return ask_learner(
+        learner.image_tokens.remote(str(model), image_sizes(config.env)),
         "the image processor to count tokens",
         config.learner.update_timeout_s,
     )
-    return counts
 
 
 def supervised_stage(
@@ -68,8 +68,8 @@ def supervised_stage(
         result = learner.run_sft.remote(
             str(model), [batch], settings, config.learner.compute, config.seed, str(out_dir)
         )
-        (metrics,) = wait_for(
-            [result],
+        metrics = ask_learner(
+            result,
             "supervised fine-tuning",
             config.learner.update_timeout_s,
             stop=stop,

@@ -73,6 +73,10 @@ class WorkerDied(CroupierError, RuntimeError):
     """Rollout workers kept dying beyond the restart budget."""
 
 
+class LearnerDied(CroupierError, RuntimeError):
+    """The learner's process is gone; the run goes on from its last checkpoint with `resume`."""
+
+
 class DeadlineExceeded(CroupierError, TimeoutError):
     """A wait ended without its event; the message names what was waited for and for how long (seconds)."""
 

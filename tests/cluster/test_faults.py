@@ -16,7 +16,9 @@ import ray
 
 from actors.vocabulary import banned_token_ids
 from cluster.config import EnvConfig, RayConfig, ServersConfig, WorkersConfig
+from cluster.learner_actor import LearnerActor
 from cluster.model_stage import corpus_of, make_canaries
+from cluster.processes import ask_learner
 from cluster.ray_session import ray_session
 from cluster.server_pool import ServerPool
 from cluster.waiting import StopFlag, get
@@ -27,9 +29,9 @@ from learner.learner import Learner
 from learner.tiny.builder import build_tiny_vlm
 from learner.tiny.config import TinyVLMConfig
 from learner.tiny.corpus import TinyCorpus
-from protocol.adapter import AdapterPackage
+from protocol.adapter import Acknowledgement, AdapterPackage
 from protocol.codec import TrajectoryBatch
-from protocol.errors import ServerDied, WorkerDied
+from protocol.errors import LearnerDied, ServerDied, WorkerDied
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -86,8 +88,13 @@ def start(model: Path, servers_config: ServersConfig, workers_config: WorkersCon
     workers = WorkerPool(spec, workers_config, servers.names, None, stop)
     servers.wait_started()
     workers.wait_started(60)
-    servers.publish(0, ray.put(package_of(model, version=0)))
+    publish(servers, package_of(model, version=0))
     return Parts(servers, workers)
+
+
+def publish(servers: ServerPool, package: AdapterPackage) -> Acknowledgement:
+    (ack,) = servers.publish(package.manifest, ray.put(package))
+    return ack
 
 
 def package_of(model: Path, version: int) -> AdapterPackage:
@@ -149,7 +156,7 @@ def test_a_killed_engine_comes_back_in_sync(parts: Parts) -> None:
 def test_a_server_that_died_before_a_publish_acknowledges_it_after_its_restart(parts: Parts, model: Path) -> None:
     package = package_of(model, version=1)
     kill_soon(engine_of(parts), after_s=0.0).join()
-    (ack,) = parts.servers.publish(1, ray.put(package))
+    ack = publish(parts.servers, package)
     assert ack.policy_version == 1
     assert ack.max_abs_error < 1e-3
     assert get(parts.servers.handles[0].status.remote(), "status")["live_versions"] == [0, 1]
@@ -167,3 +174,11 @@ def test_a_worker_beyond_its_restart_budget_ends_the_run_with_a_clear_error(frag
     kill_soon(process_id(fragile.workers.handles[0]), after_s=0.1)
     with pytest.raises(WorkerDied, match="worker-0 died more than 0 time"):
         fragile.collect(4000)
+
+
+def test_a_dead_learner_ends_the_run_with_a_clear_error(cluster: None) -> None:
+    learner = ray.remote(LearnerActor).options(max_concurrency=2).remote()
+    get(learner.progress.remote(), "the learner's process")
+    kill_soon(process_id(learner), after_s=0.5)
+    with pytest.raises(LearnerDied, match="(?s)while the run waited for a long update.*memory"):
+        ask_learner(learner.__ray_call__.remote(lambda actor: time.sleep(60)), "a long update", deadline_s=50)
