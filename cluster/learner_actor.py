@@ -27,6 +27,17 @@ FETCH_TIMEOUT_S = 600.0
 """Longest wait for one update's batches to arrive from the workers' nodes, in seconds."""
 
 
+WATCH = "watch"
+"""Concurrency group with a thread of its own, for questions while the one other thread computes. All work stays on
+that one: two threads that import transformers at the same time find it half-imported."""
+
+
+def spawn_learner(**options: Any) -> Any:
+    """Start the learner's Ray actor; `options` are Ray's (resources, placement)."""
+    remote: Any = ray.remote  # its stub does not know concurrency_groups
+    return remote(concurrency_groups={WATCH: 1})(LearnerActor).options(**options).remote()
+
+
 class LearnerActor:
     """Wraps the stages of `learner/`; one process, so that torch is imported once.
 
@@ -38,8 +49,9 @@ class LearnerActor:
         self._learner: Any = None
         self._files: TrajectoryFiles | None = None
 
+    @ray.method(concurrency_group=WATCH)
     def progress(self) -> dict[str, float]:
-        """Numbers of the stage that is running; callable at any time (the actor has a second thread)."""
+        """Numbers of the stage that is running; callable at any time."""
         return dict(self._progress)
 
     def build_tiny(self, config: TinyVLMConfig, texts: tuple[Sequence[str], ...], seed: int, out_dir: str) -> str:

@@ -10,12 +10,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from actors.vocabulary import banned_token_ids
 from cluster.config import RunConfig
 from cluster.driver import Driver
-from cluster.learner_actor import LearnerActor
+from cluster.learner_actor import spawn_learner
 from cluster.model_stage import make_canaries
 from cluster.placement import Placement
 from cluster.processes import ask_learner, end_actor
@@ -42,9 +40,7 @@ def open_session(config: RunConfig, run: RunDir, progress: RunProgress, stop: St
     with ExitStack() as processes:
         placement = Placement(config, config.ray.start_timeout_s)
         processes.callback(placement.release)
-        # A second thread answers questions about progress while the first computes.
-        options = {**placement.learner_options(), "max_concurrency": 2}
-        learner = ray.remote(LearnerActor).options(**options).remote()
+        learner = spawn_learner(**placement.learner_options())
         processes.callback(end_actor, learner)
         model = _model(config, run, learner, progress, stop)
         with progress.phase("start inference servers and rollout workers") as phase:

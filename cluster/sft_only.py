@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import ray
-
 from cluster.config import RunConfig, save_config
-from cluster.learner_actor import LearnerActor
+from cluster.learner_actor import spawn_learner
 from cluster.preflight import check_before_start
 from cluster.processes import end_actor
 from cluster.progress import RunProgress
@@ -33,8 +31,7 @@ def supervised_only(config: RunConfig) -> Path | None:
     run = RunDir.create(config.runs_dir, config.name)
     save_config(config, run.config)
     with ray_session(config.ray, logical_cpus=1), stop_on_signal(stop, progress):
-        options = {"num_cpus": 1, "num_gpus": config.learner.gpus, "max_concurrency": 2}
-        learner = ray.remote(LearnerActor).options(**options).remote()
+        learner = spawn_learner(num_cpus=1, num_gpus=config.learner.gpus)
         try:
             base = base_model(config, run, learner, progress, stop)
             counts = image_token_counts(config, base, learner)

@@ -16,7 +16,7 @@ import ray
 
 from actors.vocabulary import banned_token_ids
 from cluster.config import EnvConfig, RayConfig, ServersConfig, WorkersConfig
-from cluster.learner_actor import LearnerActor
+from cluster.learner_actor import spawn_learner
 from cluster.model_stage import corpus_of, make_canaries
 from cluster.processes import ask_learner
 from cluster.ray_session import ray_session
@@ -177,7 +177,7 @@ def test_a_worker_beyond_its_restart_budget_ends_the_run_with_a_clear_error(frag
 
 
 def test_a_dead_learner_ends_the_run_with_a_clear_error(cluster: None) -> None:
-    learner = ray.remote(LearnerActor).options(max_concurrency=2).remote()
+    learner = spawn_learner(num_cpus=0)
     get(learner.progress.remote(), "the learner's process")
     kill_soon(process_id(learner), after_s=0.5)
     with pytest.raises(LearnerDied, match="(?s)while the run waited for a long update.*memory"):

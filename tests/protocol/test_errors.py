@@ -20,6 +20,7 @@ STANDARD = {
     errors.ServerStartError: RuntimeError,
     errors.ServerDied: RuntimeError,
     errors.WorkerDied: RuntimeError,
+    errors.LearnerDied: RuntimeError,
     errors.DeadlineExceeded: TimeoutError,
     errors.CheckpointError: RuntimeError,
     errors.UpdateDiverged: ArithmeticError,
