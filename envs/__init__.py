@@ -16,3 +16,21 @@ register(
     adapter="envs.gym_cards.number_line_task:NumberLineTask",
     max_episode_steps=300,
 )
+register(
+    "gym_cards/EZPoints-v0",
+    env="envs.gym_cards.ez_points:EZPoints",
+    adapter="envs.gym_cards.ez_points_task:EZPointsTask",
+    max_episode_steps=300,
+)
+register(
+    "gym_cards/Blackjack-v0",
+    env="envs.gym_cards.blackjack:Blackjack",
+    adapter="envs.gym_cards.blackjack_task:BlackjackTask",
+    max_episode_steps=300,
+)
+register(
+    "gym_cards/Points24-v0",
+    env="envs.gym_cards.points24:Points24",
+    adapter="envs.gym_cards.points24_task:Points24Task",
+    max_episode_steps=300,
+)

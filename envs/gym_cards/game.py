@@ -11,6 +11,8 @@ from gymnasium.spaces import Box, Discrete
 
 from envs.gym_cards.drawing import SIZE
 
+_BEFORE_RESET = "before the first reset"
+
 
 class Game(gymnasium.Env[np.ndarray, int]):
     """A game seen as a uint8 picture [300, 300, 3] and played by a Discrete action.
@@ -34,7 +36,7 @@ class Game(gymnasium.Env[np.ndarray, int]):
         self.observation_space = Box(0, 255, (SIZE, SIZE, 3), np.uint8)
         self.action_space = Discrete(actions)
         self._actions = actions
-        self._misuse = "before the first reset"  # why a step is refused now; "" while an episode runs
+        self._misuse = _BEFORE_RESET  # why a step is refused now; "" while an episode runs
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -69,7 +71,9 @@ class Game(gymnasium.Env[np.ndarray, int]):
         return self._frame().copy(), reward, terminated, truncated, self._info()
 
     def render(self) -> np.ndarray | None:
-        """The current picture for render mode "rgb_array", else None."""
+        """The current picture for render mode "rgb_array", else None; raises ResetNeeded before the first reset."""
+        if self._misuse == _BEFORE_RESET:
+            raise ResetNeeded(f"render() {self._misuse}: call reset() first")
         return self._frame().copy() if self.render_mode else None
 
     @abstractmethod

@@ -72,7 +72,7 @@ def test_a_foreign_environment_takes_an_adapter_by_path():
 
 def test_an_entry_point_registers_its_environments(entry_points):
     entry_points(dots="tests.envs.plugin:register_envs")
-    assert envs.known_ids() == (NUMBER_LINE, plugin.ENV_ID)
+    assert {NUMBER_LINE, plugin.ENV_ID} <= set(envs.known_ids())
     env, task = envs.make(plugin.ENV_ID)
     assert isinstance(task, plugin.PluginTask)
     assert env.spec is not None and env.spec.max_episode_steps == 50
@@ -91,7 +91,7 @@ def test_a_broken_entry_point_is_named_but_hurts_no_registered_environment(entry
         ("gym_cards/NumberLin-v0", "did you mean 'gym_cards/NumberLine-v0'"),
         ("NumberLine-v0", "did you mean 'gym_cards/NumberLine-v0'"),
         ("numberline", "did you mean 'gym_cards/NumberLine-v0'"),
-        ("zzz", "known: gym_cards/NumberLine-v0; for your own give 'module:Class'"),
+        ("zzz", "known: .*gym_cards/NumberLine-v0.*; for your own give 'module:Class'"),
         ("CartPole-v1", "pass adapter='module:Class'"),
     ],
 )

@@ -230,3 +230,8 @@ def test_render_gives_the_observation_or_nothing():
     assert silent.render() is None
     with pytest.raises(gymnasium.error.UnsupportedMode, match="'human'"):
         NumberLine(render_mode="human")
+
+
+def test_rendering_before_the_first_reset_is_refused():
+    with pytest.raises(ResetNeeded, match=r"render\(\) before the first reset"):
+        NumberLine(render_mode="rgb_array").render()
