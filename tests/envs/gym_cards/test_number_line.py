@@ -233,5 +233,5 @@ def test_render_gives_the_observation_or_nothing():
 
 
 def test_rendering_before_the_first_reset_is_refused():
-    with pytest.raises(ResetNeeded, match=r"render\(\) before the first reset"):
+    with pytest.raises(gymnasium.error.ResetNeeded, match=r"render\(\) before the first reset"):
         NumberLine(render_mode="rgb_array").render()
