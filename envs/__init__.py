@@ -34,3 +34,13 @@ register(
     adapter="envs.gym_cards.points24_task:Points24Task",
     max_episode_steps=300,
 )
+register(
+    "alfworld/Text-v0",
+    env="envs.alfworld.text_env:AlfworldText",
+    adapter="envs.alfworld.text_task:AlfworldTextTask",
+)
+register(
+    "alfworld/Schematic-v0",
+    env="envs.alfworld.text_env:AlfworldText",
+    adapter="envs.alfworld.schematic_task:AlfworldSchematicTask",
+)
