@@ -78,6 +78,8 @@ def _start(
     """Bring up servers, workers and the learner's policy, all at the same time."""
     servers = ServerPool(str(model), config.engine, placement, stop)
     processes.callback(servers.stop)
+    # Before the policy: the learner answers one call at a time, and the workers need this to start.
+    image_tokens = image_token_counts(config, model, learner)
     settings = LearnerConfig(**{name: getattr(config.learner, name) for name in LearnerConfig.model_fields})
     policy_ready = learner.start.remote(
         str(model), settings, banned_token_ids(model), config.seed, str(run.trajectories)
@@ -86,7 +88,7 @@ def _start(
         run_id=run.root.name,
         model=str(model),
         env=config.env,
-        image_tokens=image_token_counts(config, model, learner),
+        image_tokens=image_tokens,
         slots=config.workers.envs_per_worker,
         max_tokens=config.rollout.max_tokens,
         seed=config.seed,
