@@ -18,20 +18,28 @@ GAP, GLANCE, PAPER = 10, 84, (250, 250, 250)
 
 # One row of the sheet per game, one frame per state.
 STATES = {
-    "gym_cards/NumberLine-v0": [{"target": 4, "current": 1}, {"target": 0, "current": 5}, {"target": 2, "current": 3}],
+    "gym_cards/NumberLine-v0": [
+        {"target": 4, "current": 1},
+        {"target": 0, "current": 5},
+        {"target": 2, "current": 3},
+        {"target": 5, "current": 4},
+    ],
     "gym_cards/EZPoints-v0": [
         {"cards": ["H4", "S8"], "formula": [4, "+"]},
         {"cards": ["DT", "C2"], "formula": [10, " ", "+", 2]},
         {"cards": ["S2", "HQ"]},
+        {"cards": ["D6", "C2"], "formula": [6, "*", " ", "+", "*", 2]},
     ],
     "gym_cards/Points24-v0": [
-        {"cards": ["H2", "S6", "DT", "C8"], "formula": [2, "*", 6, "*", "("]},
         {"cards": ["HA", "SJ", "DQ", "CK"]},
+        {"cards": ["H2", "S6", "DT", "C8"], "formula": ["(", 10, "+", 2, "-", 8, ")", "*", 6]},
         {"cards": ["H9", "S7", "D5", "C3"], "formula": ["(", "(", 9, "+", " ", 7, ")", "*", "(", 5, "-", 3, ")", ")"]},
+        {"cards": ["ST", "HT", "CT", "DT"], "formula": [10, "*", "*", 10, " ", "/", 10, *"(-)" * 4, "+", 10]},
     ],
     "gym_cards/Blackjack-v0": [
         {"player": [10, 6], "dealer": [9, 7]},
         {"player": [2, 3, 1, 4, 2], "dealer": [1, 10]},
+        {"player": [1, 2, 3, 1, 2, 3, 4, 5], "dealer": [7, 2]},
         {"player": [1, 2, 1, 2, 1, 1, 2, 1, 3], "dealer": [10, 5]},
     ],
 }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from envs.errors import ResetOptionsError
-from envs.gym_cards.cards import Place, lay, lay_back, put_line, table
+from envs.gym_cards.cards import Place, lay, lay_back, put_label, table
 from envs.gym_cards.deck import SUITS
 from envs.gym_cards.game import Game
 from envs.gym_cards.options import check_keys
@@ -90,8 +90,8 @@ class Blackjack(Game):
 
     def _frame(self) -> np.ndarray:
         frame = table()
-        put_line(frame, 5, 1, "Dealer", size=20)
-        put_line(frame, 5, 126, "Player", size=20)
+        put_label(frame, 5, 0, "Dealer", size=25)
+        put_label(frame, 5, 124, "Player", size=25)
         lay(frame, UP_CARD, _code(self._dealer[0]))
         lay_back(frame, HOLE_CARD)
         for place, card in zip(player_places(len(self._player)), self._player, strict=False):

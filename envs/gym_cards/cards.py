@@ -1,4 +1,4 @@
-"""The card table: felt, cards with one large rank each, and lines of text.
+"""The card table: felt, cards with one large rank each, and labels.
 
 A model that sees the picture as 84 x 84 in image tokens of 28 x 28 looks through a 3 x 3 grid of 100-pixel
 cells. Cards stand where the original put them, across those cells; their ranks are moved within the card so
@@ -20,7 +20,6 @@ _FINE = 4  # cards are drawn so many times larger and then reduced, for smooth e
 _EDGE: Colour = (150, 150, 150)
 _BACK: Colour = (38, 70, 140)
 _BACK_LINES: Colour = (200, 212, 236)
-_MARGIN = 6  # pixels that a line of text keeps from the right edge
 
 
 @dataclass(frozen=True)
@@ -44,28 +43,29 @@ def table() -> np.ndarray:
 
 def lay(picture: np.ndarray, place: Place, code: str) -> None:
     """Put the card `code`, such as "H4", onto the picture, face up."""
-    _paste(picture, place.x, place.y, _face(place, code))
+    paste(picture, place.x, place.y, _face(place, code))
 
 
 def lay_back(picture: np.ndarray, place: Place) -> None:
     """Put a card onto the picture, face down."""
-    _paste(picture, place.x, place.y, _back(place))
+    paste(picture, place.x, place.y, _back(place))
 
 
-def put_line(picture: np.ndarray, x: int, y: int, text: str, size: int) -> None:
-    """Write a white line below (x, y); where it is too long for the picture its letters are made smaller.
+def put_label(picture: np.ndarray, x: int, y: int, text: str, size: int) -> None:
+    """Write a white word onto the felt.
 
     Args:
         picture: uint8 [300, 300, 3], changed in place.
-        x: left end of the line in pixels.
-        y: top of the line in pixels.
+        x: left end of the word in pixels.
+        y: top of the word in pixels; nothing of it lies below `y + size`.
         text: printable ASCII.
         size: of the letters, in pixels per em.
     """
-    _paste(picture, x, y, _line(text, SIZE - x, size))
+    paste(picture, x, y, _label(text, size))
 
 
-def _paste(picture: np.ndarray, x: int, y: int, sprite: np.ndarray) -> None:
+def paste(picture: np.ndarray, x: int, y: int, sprite: np.ndarray) -> None:
+    """Put a sprite, uint8 [height, width, 3], onto the picture with its upper left corner at (x, y)."""
     height, width = sprite.shape[:2]
     picture[y : y + height, x : x + width] = sprite
 
@@ -125,12 +125,9 @@ def _letters(text: str, width: int, height: int) -> Image.Image:
     return ink.resize((min(width, natural), height), Image.Resampling.LANCZOS)
 
 
-@lru_cache(maxsize=512)
-def _line(text: str, width: int, size: int) -> np.ndarray:
-    """White text on felt, uint8 [1.25 * size, width, 3]."""
-    fitting = size
-    while fitting > 8 and font(fitting).getlength(text) > width - _MARGIN:
-        fitting -= 1
-    picture = Image.new("RGB", (width, size * 5 // 4), FELT)
-    write(picture, (0, size), text, fitting, WHITE)
-    return np.array(picture)
+@cache
+def _label(text: str, size: int) -> np.ndarray:
+    """A word on felt, uint8 [size, width, 3]; drawn twice too large, for an outline of half a pixel."""
+    picture = Image.new("RGB", (round(font(2 * size).getlength(text)) + 4, 2 * size), FELT)
+    write(picture, (2, size * 39 // 25), text, 2 * size, WHITE, bold=1)
+    return np.array(picture.reduce(2))

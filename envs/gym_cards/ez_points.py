@@ -9,16 +9,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from envs.errors import ResetOptionsError
-from envs.gym_cards.cards import Place, lay, put_line, table
+from envs.gym_cards.cards import Place, lay, put_label, table
 from envs.gym_cards.deck import RANKS, SUITS, value
 from envs.gym_cards.formula import Grammar
 from envs.gym_cards.formula_game import FormulaGame
+from envs.gym_cards.formula_picture import put_formula
 
 PLACES = (
     Place(5, 55, 135, 189, rank=(11, 106, 97, 194), suit=(117, 82, 34)),
     Place(153, 55, 135, 189, rank=(203, 106, 283, 194), suit=(176, 82, 34)),
 )
 """Left and right card. Each rank lies in one cell of a 3 x 3 grid, see `cards.py`."""
+
+FORMULA_BOX = (110, 250, 298, 300)
 
 
 class EZPoints(FormulaGame):
@@ -54,5 +57,6 @@ class EZPoints(FormulaGame):
         frame = table()
         for place, code in zip(PLACES, self._cards, strict=True):
             lay(frame, place, code)
-        put_line(frame, 10, 252, " ".join(map(str, ("Formula:", *self._formula))), size=24)
+        put_label(frame, 10, 266, "Formula:", size=22)
+        put_formula(frame, FORMULA_BOX, self._formula, size=42)
         return frame

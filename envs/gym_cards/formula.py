@@ -19,6 +19,7 @@ from typing import Literal, get_args
 
 Grammar = Literal["strict", "compatible"]
 GRAMMARS: tuple[Grammar, ...] = get_args(Grammar)
+"""The plainer one first: what has a value in "strict" has the same in "compatible"."""
 
 Token = int | str
 """A number, one of the symbols `+ - * / ( )`, or BLANK."""

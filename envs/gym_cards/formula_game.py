@@ -25,7 +25,10 @@ class FormulaGame(Game):
     terminates: +10 if the formula is worth the target and holds as many numbers as there are cards, else -1.
     A step that finds more than `longest` tokens in the formula is truncated with -1, whatever its action.
 
-    Info: "Cards" (codes like "H4"), "Numbers" (what they count) and "Formula" (list of int and str).
+    Info: "Cards" (codes like "H4"), "Numbers" (what they count) and "Formula" (list of int and str). Where "="
+    has won there is "Grammar" too: the plainest that the win needed, so "compatible" for one that plain arithmetic
+    would not have granted.
+
     `reset(options={"cards": ["H4", "S8"], "formula": [4, "+"]})` starts from that state; the formula may be
     left out, and " " in it is a blank.
     """
@@ -51,12 +54,14 @@ class FormulaGame(Game):
         self._cards: list[str] = []
         self._numbers: list[int] = []
         self._formula: list[Token] = []
+        self._won_by: Grammar | None = None
 
     def _hold(self, cards: Sequence[str], formula: Sequence[Token] = ()) -> None:
         """Take a hand, and what has been spelled with it."""
         self._cards = list(cards)
         self._numbers = [deck.value(code, self._highest) for code in cards]
         self._formula = list(formula)
+        self._won_by = None
 
     def _place(self, options: Mapping[str, Any]) -> None:
         check_keys(options, required=("cards",), optional=("formula",))
@@ -93,16 +98,21 @@ class FormulaGame(Game):
             return -1.0, False, True
         token = self._tokens[action]
         if token == EQUALS:
-            return (10.0 if self._won() else -1.0), True, False
+            self._won_by = self._needed()
+            return (10.0 if self._won_by else -1.0), True, False
         if isinstance(token, int) and self._formula.count(token) >= self._numbers.count(token):
             self._formula.append(BLANK)
             return -1.0, False, False
         self._formula.append(token)
         return 0.0, False, False
 
-    def _won(self) -> bool:
-        used = sum(isinstance(token, int) for token in self._formula)
-        return used == self.hand_size and evaluate(self._formula, self._grammar) == self.target
+    def _needed(self) -> Grammar | None:
+        """The plainest of the game's grammars in which the formula wins, None where it does not."""
+        if sum(isinstance(token, int) for token in self._formula) != self.hand_size:
+            return None
+        plainest_first = GRAMMARS[: GRAMMARS.index(self._grammar) + 1]
+        return next((one for one in plainest_first if evaluate(self._formula, one) == self.target), None)
 
     def _info(self) -> dict[str, Any]:
-        return {"Cards": list(self._cards), "Numbers": list(self._numbers), "Formula": list(self._formula)}
+        info = {"Cards": list(self._cards), "Numbers": list(self._numbers), "Formula": list(self._formula)}
+        return info | ({"Grammar": self._won_by} if self._won_by else {})

@@ -1,5 +1,6 @@
 """What the gym_cards environments share: a picture as observation, the life of an episode, misuse errors."""
 
+import operator
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -52,7 +53,7 @@ class Game(gymnasium.Env[np.ndarray, int]):
         else:
             self._deal()
         self._misuse = ""
-        return self._frame().copy(), self._info()
+        return self._frame(), self._info()
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Play one action.
@@ -63,18 +64,26 @@ class Game(gymnasium.Env[np.ndarray, int]):
         """
         if self._misuse:
             raise ResetNeeded(f"step() {self._misuse}: call reset() first")
-        if not self.action_space.contains(action):
-            raise InvalidAction(f"action must be an integer from 0 to {self._actions - 1}, not {action!r}")
-        reward, terminated, truncated = self._play(int(action))
+        reward, terminated, truncated = self._play(self._index(action))
         if terminated or truncated:
             self._misuse = "after the end of the episode"
-        return self._frame().copy(), reward, terminated, truncated, self._info()
+        return self._frame(), reward, terminated, truncated, self._info()
 
     def render(self) -> np.ndarray | None:
         """The current picture for render mode "rgb_array", else None; raises ResetNeeded before the first reset."""
         if self._misuse == _BEFORE_RESET:
             raise ResetNeeded(f"render() {self._misuse}: call reset() first")
-        return self._frame().copy() if self.render_mode else None
+        return self._frame() if self.render_mode else None
+
+    def _index(self, action: Any) -> int:
+        """The action as an int. Not `Discrete.contains`, which lets True pass and overflows at 2 ** 63."""
+        try:
+            index = operator.index(action)
+        except TypeError:
+            index = -1
+        if isinstance(action, bool) or not 0 <= index < self._actions:
+            raise InvalidAction(f"action must be an integer from 0 to {self._actions - 1}, not {action!r}")
+        return index
 
     @abstractmethod
     def _deal(self) -> None:
@@ -94,4 +103,4 @@ class Game(gymnasium.Env[np.ndarray, int]):
 
     @abstractmethod
     def _frame(self) -> np.ndarray:
-        """The picture of the state; may be a cached array, callers copy it."""
+        """A new picture of the state."""

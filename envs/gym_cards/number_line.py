@@ -32,10 +32,10 @@ class NumberLine(Game):
 
         Raises:
             ValueError: `max_position` is below 2, where the repair of an equal start and target fails, above
-                9, where a number no longer is one digit, or no integer.
+                9, where a number no longer is one digit, or no int.
         """
         super().__init__(actions=2, render_mode=render_mode)
-        if max_position not in range(2, 10):
+        if not isinstance(max_position, int) or not 2 <= max_position <= 9:
             raise ValueError(f"max_position must be an integer from 2 to 9, not {max_position!r}")
         self._max_position = max_position
         self._max_steps = 2 * max_position
@@ -74,7 +74,7 @@ class NumberLine(Game):
         return {"Target": self._target, "Current": self._current}
 
     def _frame(self) -> np.ndarray:
-        return draw(self._target, self._current)
+        return draw(self._target, self._current).copy()
 
 
 @cache

@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from envs.base import TaskAdapter
 
-# The same text in every state: both numbers must come from the picture.
-_PROMPT = (
-    "The picture shows a target number and a current number. Bring the current number to the target: "
-    '"+" adds 1 to it, "-" takes 1 away. Answer with one JSON object: {"current number": "<digit>", '
-    '"target number": "<digit>", "thoughts": "<compare the two>", "action": "<+ or ->"}'
-)
+# With a picture the same text in every state: both numbers must come from it.
+_SHOWN = "The picture shows a target number and a current number."
+_TOLD = "The target number is {target}, the current number is {current}."
+_RULES = 'Bring the current number to the target: "+" adds 1 to it, "-" takes 1 away.'
+_FORM = {
+    "current number": "<digit>",
+    "target number": "<digit>",
+    "thoughts": "<compare the two>",
+    "action": "<+ or ->",
+}
 
 
 class NumberLineTask(TaskAdapter):
@@ -21,10 +25,17 @@ class NumberLineTask(TaskAdapter):
 
     env_id = "gym_cards/NumberLine-v0"
     action_names = ("-", "+")
+    switchable: ClassVar[frozenset[str]] = frozenset({"thoughts", "key_state", "text_only"})
+    key_fields: ClassVar[tuple[str, ...]] = ("current number", "target number")
 
     def prompt(self, observation: Any, info: Mapping[str, Any]) -> str:
-        """The constant task text."""
-        return _PROMPT
+        """The rules and the form of the answer."""
+        told = _TOLD.format(target=info["Target"], current=info["Current"]) if self.switches.text_only else _SHOWN
+        return f"{told} {_RULES} Answer with one JSON object: {json.dumps(self.kept(_FORM))}"
+
+    def recall(self, observation: Any, info: Mapping[str, Any]) -> str:
+        """Both numbers where no picture shows them."""
+        return _TOLD.format(target=info["Target"], current=info["Current"]) if self.switches.text_only else ""
 
     def expert(self, info: Mapping[str, Any], rng: np.random.Generator, noise: float = 0.0) -> str:
         """Both numbers, their order, and the step towards the target, on one line.
@@ -37,11 +48,14 @@ class NumberLineTask(TaskAdapter):
             raise ValueError(f"current and target are both {target}: the episode is over, no step is left")
         best = "+" if current < target else "-"
         sign = "<" if current < target else ">"
-        answer = self.recognition(info)
-        answer["thoughts"] = f"{current} {sign} {target}"
-        answer["action"] = self.noisy(best, info, rng, noise)
-        return json.dumps(answer)
+        thoughts = {"thoughts": f"{current} {sign} {target}"}
+        action = {"action": self.noisy(best, info, rng, noise)}
+        return json.dumps(self.kept(self.truth(info) | thoughts | action))
 
-    def recognition(self, info: Mapping[str, Any]) -> dict[str, str]:
+    def truth(self, info: Mapping[str, Any]) -> dict[str, str]:
         """The two digits, in the order in which a response gives them."""
         return {"current number": str(info["Current"]), "target number": str(info["Target"])}
+
+    def recognition(self, info: Mapping[str, Any]) -> dict[str, str]:
+        """The two digits, where the response states them and the prompt does not tell them."""
+        return {} if self.switches.text_only else self.kept(self.truth(info))

@@ -10,11 +10,13 @@ from envs.errors import ResetOptionsError
 
 
 def check_keys(options: Mapping[str, Any], required: Sequence[str], optional: Sequence[str] = ()) -> None:
-    """Refuse unknown and missing keys.
+    """Refuse unknown and missing keys, and what has no keys.
 
     Raises:
         ResetOptionsError: naming the key, and the nearest known one for a misspelling.
     """
+    if not isinstance(options, Mapping):
+        raise ResetOptionsError(f"reset options must be a dict with {', '.join(required)}, not {options!r}")
     known = (*required, *optional)
     for key in options:
         if key not in known:

@@ -6,16 +6,20 @@ our own, in the same layout.
 
 import numpy as np
 
-from envs.gym_cards.cards import Place, lay, put_line, table
+from envs.gym_cards.cards import Place, lay, put_label, table
 from envs.gym_cards.deck import RANKS, SUITS
 from envs.gym_cards.formula import Grammar
 from envs.gym_cards.formula_game import FormulaGame
+from envs.gym_cards.formula_picture import put_formula
 
 PLACES = tuple(
     Place(x, 103, 67, 93, rank=(left, 108, left + 41, 164), suit=(x + 33, 180, 22))
     for x, left in ((5, 18), (78, 101), (152, 156), (226, 239))
 )
 """The four cards. Each rank lies in one cell of a 3 x 3 grid, see `cards.py`; the middle cell holds two."""
+
+FORMULA_BOX = (10, 223, 298, 300)
+"""Two lines, where the original had one that ran off the right edge."""
 
 
 class Points24(FormulaGame):
@@ -35,8 +39,10 @@ class Points24(FormulaGame):
             render_mode: None or "rgb_array".
 
         Raises:
-            ValueError: there is no such grammar.
+            ValueError: there is no such grammar, or `treat_face_cards_as_10` is no bool.
         """
+        if not isinstance(treat_face_cards_as_10, bool):
+            raise ValueError(f"treat_face_cards_as_10 must be True or False, not {treat_face_cards_as_10!r}")
         super().__init__(highest=10 if treat_face_cards_as_10 else 13, grammar=grammar, render_mode=render_mode)
 
     def _deal(self) -> None:
@@ -48,6 +54,6 @@ class Points24(FormulaGame):
         frame = table()
         for place, code in zip(PLACES, self._cards, strict=True):
             lay(frame, place, code)
-        put_line(frame, 10, 206, "Formula:", size=22)
-        put_line(frame, 10, 236, " ".join(map(str, self._formula)), size=22)
+        put_label(frame, 10, 199, "Formula:", size=22)
+        put_formula(frame, FORMULA_BOX, self._formula, size=36)
         return frame

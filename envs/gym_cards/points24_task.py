@@ -8,24 +8,22 @@ from envs.gym_cards.formula_task import FormulaTask
 from envs.gym_cards.points24 import Points24
 from envs.gym_cards.solver import plan
 
-_PROMPT = (
-    "The picture shows four cards; {ranks}. Spell a formula that equals 24 and uses each card once, one "
-    'number, "+", "-", "*", "/", "(" or ")" per answer, then "=" to hand it in. Formula so far: "{formula}". Answer '
-    'with one JSON object like {{"cards": [0, 0, 0, 0], "current formula": "<formula so far>", "thoughts": '
-    '"<sorted cards>: <whole formula> = 24", "action": "<what comes next>"}}, where "cards" lists what the cards '
-    'count. If 24 is out of reach, think "<sorted cards>: none" and choose "=".'
-)
-
 
 class Points24Task(FormulaTask):
     """Language side of `gym_cards/Points24-v0`; names are "1" to "10", then "+", "-", "*", "/", "(", ")", "="."""
 
     env_id = "gym_cards/Points24-v0"
     action_names = (*map(str, range(1, 11)), *Points24.symbols, "=")
+    num_cards: ClassVar[int] = 4
+    hand: ClassVar[str] = "four cards"
     ranks: ClassVar[str] = "A counts 1, J, Q and K count 10"
-
-    def _rules(self, formula: str) -> str:
-        return _PROMPT.format(ranks=self.ranks, formula=formula)
+    task_text: ClassVar[str] = (
+        'Spell a formula that equals 24 and uses each card once, one number, "+", "-", "*", "/", "(" or ")" per '
+        'answer, then "=" to hand it in.'
+    )
+    form_thoughts: ClassVar[str] = "<sorted cards>: <whole formula> = 24"
+    hopeless_text: ClassVar[str] = 'If 24 is out of reach, {think}choose "=".'
+    hopeless_think: ClassVar[str] = 'think "<sorted cards>: none" and '
 
     def _plan(self, formula: Sequence[Token], numbers: Sequence[int]) -> tuple[Token, ...] | None:
         return plan(formula, numbers)
@@ -39,4 +37,4 @@ class FaceCardsTask(Points24Task):
     """For `treat_face_cards_as_10=False`, with three more numbers; pass it to `envs.make` as the adapter."""
 
     action_names = (*map(str, range(1, 14)), *Points24.symbols, "=")
-    ranks = "A counts 1, J 11, Q 12 and K 13"
+    ranks: ClassVar[str] = "A counts 1, J 11, Q 12 and K 13"

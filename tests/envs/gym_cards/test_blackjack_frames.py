@@ -22,7 +22,7 @@ def boxes(count):
 
 
 @pytest.mark.parametrize("count", range(2, LONGEST_HAND + 1))
-def test_every_card_of_every_hand_is_wholly_visible(count):
+def test_every_card_of_every_hand_is_wholly_visible(count):  # Q-5
     """The original pasted the fifth card beyond the right edge."""
     assert len(boxes(count)) == count
     for left, top, right, bottom in boxes(count):

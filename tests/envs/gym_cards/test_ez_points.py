@@ -1,12 +1,8 @@
-import copy
 from fractions import Fraction
 
-import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 
-from envs.check import check_env as check_contract
 from envs.errors import ResetOptionsError
 from envs.gym_cards.ez_points import EZPoints
 from envs.gym_cards.formula import GRAMMARS
@@ -19,7 +15,7 @@ PAIRS = {
     **dict.fromkeys([(3, 9), (9, 3), (4, 8), (8, 4)], Fraction(1, 16)),
     **dict.fromkeys([(2, 6), (6, 2), (3, 4), (4, 3), (6, 6)], Fraction(1, 24)),
 }
-EQUALS, PLUS, TIMES = 12, 10, 11
+PLUS = 10
 
 
 @pytest.fixture
@@ -91,7 +87,7 @@ def test_thousands_of_played_transitions_agree_with_the_reference(env):
         ([4, "*", 8], "=", (-1, True, False, [4, "*", 8])),
         ([], "=", (-1, True, False, [])),
         ([4], "=", (-1, True, False, [4])),
-        ([4, "+", 8, " ", " ", " "], "=", (-1, False, True, [4, "+", 8, " ", " ", " "])),  # right, but too long
+        ([4, "+", 8, " ", " ", " "], "=", (-1, False, True, [4, "+", 8, " ", " ", " "])),  # Q-9: right, but too long
         ([" "] * 6, "4", (-1, False, True, [" "] * 6)),
         ([" "] * 5, "4", (0, False, False, [" "] * 5 + [4])),
         ([" "] * 5, "5", (-1, False, False, [" "] * 6)),
@@ -115,14 +111,7 @@ def test_an_equal_pair_can_use_both_cards(env):
     assert play(env, "6", "+", "6", "=")[0] == [0, 0, 0, 10]
 
 
-def test_signs_win_in_the_compatible_grammar_only():
-    for grammar, reward in zip(GRAMMARS, (-1, 10), strict=True):
-        env = EZPoints(grammar)
-        place(env, ["+", 4, "+", 8])
-        assert env.step(EQUALS)[1] == reward
-
-
-def test_running_digits_together_cannot_win():
+def test_running_digits_together_cannot_win():  # Q-2
     env = EZPoints("compatible")
     for cards in (["HT", "H2"], ["H2", "HT"]):
         _, info = place(env, cards=cards)
@@ -155,33 +144,6 @@ def test_every_deal_is_winnable(env):
     for _ in range(300):
         one, two = env.reset()[1]["Numbers"]
         assert play(env, str(one), "+" if one + two == 12 else "*", str(two), "=")[0][-1] == 10
-
-
-def test_a_seed_fixes_the_whole_stream_of_its_own_instance(env):
-    def stream(env, seed, between=lambda: None):
-        infos = [env.reset(seed=seed)[1]]
-        for _ in range(50):
-            between()
-            infos.append(env.reset()[1])
-        return infos
-
-    other = EZPoints()
-    alone = stream(env, 3)
-    assert stream(EZPoints(), 3, between=lambda: other.reset()) == alone
-    assert stream(env, 4) != alone
-
-
-def test_gymnasiums_checker_is_content(recwarn):
-    env = gymnasium.make("gym_cards/EZPoints-v0", render_mode="rgb_array")
-    check_env(env.unwrapped)
-    assert [str(warning.message) for warning in recwarn] == []
-    assert env.action_space == gymnasium.spaces.Discrete(13)
-
-
-@pytest.mark.parametrize("grammar", GRAMMARS)
-def test_the_contract_is_kept(grammar):
-    report = check_contract("gym_cards/EZPoints-v0", episodes=20, grammar=grammar)
-    assert report.passed, str(report)
 
 
 def test_state_injection_is_exact(env):
@@ -217,43 +179,3 @@ def test_impossible_states_are_refused_and_leave_the_old_one(env, options, messa
     with pytest.raises(ResetOptionsError, match=message):
         env.reset(options=options)
     assert env.step(PLUS)[4]["Formula"] == [4, "+"]
-
-
-def test_what_was_handed_out_never_changes(env):
-    """The original's info held the live lists."""
-    kept = [place(env)]
-    kept += [env.step(action)[::4] for action in (3, PLUS, TIMES)]
-    before = copy.deepcopy(kept)
-    for observation, info in kept:
-        observation[:] = 7
-        for values in info.values():
-            values.clear()
-    again = [place(env)] + [env.step(action)[::4] for action in (3, PLUS, TIMES)]
-    for (observation, info), (observation_again, info_again) in zip(before, again, strict=True):
-        assert info == info_again
-        np.testing.assert_array_equal(observation, observation_again)
-
-
-def test_a_step_after_the_end_raises_until_reset(env):
-    """The original went on paying -1."""
-    for formula, action in (([4, "+", 8], EQUALS), ([" "] * 6, 3)):
-        place(env, formula)
-        env.step(action)
-        with pytest.raises(gymnasium.error.ResetNeeded, match="after the end of the episode: call reset"):
-            env.step(PLUS)
-    place(env)
-    env.step(PLUS)
-
-
-@pytest.mark.parametrize("action", [-1, 13, 0.0, "+", None])
-def test_an_illegal_action_raises_and_costs_no_step(env, action):
-    """Negative indices counted from the end in the original."""
-    place(env, [4])
-    with pytest.raises(gymnasium.error.InvalidAction, match="integer from 0 to 12, not"):
-        env.step(action)
-    assert env.step(PLUS)[4]["Formula"] == [4, "+"]
-
-
-def test_an_unknown_grammar_is_refused():
-    with pytest.raises(ValueError, match="'strict', 'compatible', not 'loose'"):
-        EZPoints(grammar="loose")  # pyright: ignore[reportArgumentType]

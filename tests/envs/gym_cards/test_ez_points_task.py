@@ -21,10 +21,10 @@ def info(numbers, formula=()):
         ((4, 8), (4, "+"), '{"cards": [4, 8], "current formula": "4+", "thoughts": "4+8 = 12", "action": "8"}'),
         ((4, 8), (8,), '{"cards": [4, 8], "current formula": "8", "thoughts": "8+4 = 12", "action": "+"}'),
         ((6, 2), (6, "*", 2), '{"cards": [6, 2], "current formula": "6*2", "thoughts": "6*2 = 12", "action": "="}'),
-        ((10, 2), (" ",), '{"cards": [10, 2], "current formula": " ", "thoughts": "10+2 = 12", "action": "10"}'),
-        ((3, 4), (3, " "), '{"cards": [3, 4], "current formula": "3 ", "thoughts": "3*4 = 12", "action": "*"}'),
+        ((10, 2), (" ",), '{"cards": [10, 2], "current formula": "", "thoughts": "10+2 = 12", "action": "10"}'),
+        ((3, 4), (3, " "), '{"cards": [3, 4], "current formula": "3", "thoughts": "3*4 = 12", "action": "*"}'),
         ((3, 4), (3, "+"), '{"cards": [3, 4], "current formula": "3+", "thoughts": "none", "action": "="}'),
-        ((3, 4), (" ",) * 6, '{"cards": [3, 4], "current formula": "      ", "thoughts": "none", "action": "="}'),
+        ((3, 4), (" ",) * 6, '{"cards": [3, 4], "current formula": "", "thoughts": "none", "action": "="}'),
     ],
 )
 def test_expert_text_is_exact(numbers, formula, text):

@@ -1,13 +1,13 @@
 import ast
-import inspect
-import time
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.gym_cards import formula as formula_module
+from envs import gym_cards
 from envs.gym_cards.formula import BLANK, GRAMMARS, MAX_BITS, Reading, evaluate, written
 from tests.envs.gym_cards import formula_reference as reference
 
@@ -131,6 +131,7 @@ HOSTILE = {
     "power of powers of powers": spelled("10,*,*,10,*,*,10,*,*,10"),
     "powers from the left": spelled("(,(,10,*,*,10,),*,*,10,),*,*,10"),
     "long number to itself": [10, 10, "*", "*", 10, 10],
+    "ten to some ten million": [10, "*", "*", *[9] * 7],
     "ten thousand digits": [10] * 5000,
     "a thousand powers": [9, "*", "*"] * 1000 + [9],
     "a thousand brackets": ["("] * 1000 + [9] + [")"] * 1000,
@@ -142,15 +143,19 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_formulas_are_answered_at_once(name):
+def test_hostile_formulas_are_answered_in_little_memory(name):  # Q-3; the test's own timeout bounds the time
     for grammar in GRAMMARS:
-        began = time.perf_counter()
         value = evaluate(HOSTILE[name], grammar)
-        assert time.perf_counter() - began < 0.5
         assert value is None or abs(value) < 2**MAX_BITS
+        tracemalloc.start()
+        try:
+            evaluate(HOSTILE[name], grammar)
+            assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        finally:
+            tracemalloc.stop()
 
 
-@settings(max_examples=300, deadline=1000)
+@settings(max_examples=300, deadline=None)
 @given(FORMULAS, st.sampled_from(GRAMMARS))
 def test_any_tokens_have_a_bounded_value_or_none(formula, grammar):
     value = evaluate(formula, grammar)
@@ -163,10 +168,13 @@ def test_numbers_stay_exact_up_to_the_bound():
     assert evaluate([10, 10, "*", "*", 10, 10], "compatible") is None
 
 
-def test_nothing_here_runs_text_as_code():
-    names = {node.id for node in ast.walk(ast.parse(inspect.getsource(formula_module))) if isinstance(node, ast.Name)}
+def test_nothing_here_runs_text_as_code():
+    names: set[str] = set()
+    for folder in gym_cards.__path__:
+        for file in Path(folder).glob("*.py"):
+            names |= {node.id for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Name)}
     assert names & {"eval", "exec", "compile", "literal_eval", "__import__"} == set()
-    assert "evaluate" not in names and "int" in names, "the scan does not see what it looks for"
+    assert {"evaluate", "int", "spelled"} & names == {"evaluate", "int"}, "the scan does not see what it looks for"
 
 
 def test_a_reading_can_be_continued_twice():
