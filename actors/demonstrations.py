@@ -1,13 +1,15 @@
 """Rows of a scripted expert, in the schema that sampled rows have, for supervised fine-tuning.
 
 A noisy expert is a deliberate choice: perception and format come out right, the actions only partly, so that
-reinforcement learning has something to add.
+reinforcement learning has something to add. An expert may know nothing to say in some states (a game from elsewhere
+can be beyond it): that ends the episode, and is counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
@@ -20,7 +22,50 @@ from actors.slot import EnvSlot
 from envs.base import TaskAdapter
 from protocol.adapter import CanaryPrompt
 from protocol.codec import TrajectoryBatch, encode
+from protocol.errors import ExpertFailed
 from protocol.trajectory import DEMONSTRATION_VERSION, NO_DIGEST
+
+MAX_SILENT_EPISODES = 100
+"""After so many episodes in a row without a word the expert is given up."""
+
+
+class Patience:
+    """Bounds how often in a row an expert may have nothing to say."""
+
+    def __init__(self) -> None:
+        self.given_up = 0
+        """Episodes that ended where the expert knew no more."""
+        self._silent = 0
+
+    def spoke(self) -> None:
+        """The expert said something."""
+        self._silent = 0
+
+    def give_up(self, adapter: TaskAdapter, error: ValueError) -> None:
+        """The expert raised `error` instead of an answer: its episode ends here.
+
+        Raises:
+            ExpertFailed: It has said nothing in MAX_SILENT_EPISODES episodes.
+        """
+        self.given_up += 1
+        self._silent += 1
+        if self._silent >= MAX_SILENT_EPISODES:
+            raise ExpertFailed(
+                f"The scripted expert of {adapter.env_id} had nothing to say at the start of {self._silent} episodes "
+                f"in a row, last: {error}",
+                "choose episodes that it can play (env.kwargs), repair the adapter's expert(), or do without "
+                "demonstrations: sft=null with a trained model in model.path",
+            ) from error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Demonstrations:
+    """What an expert has shown."""
+
+    batch: TrajectoryBatch
+    """Rows with `policy_version` -1, behaviour log-probs 0 and the expert's responses."""
+    given_up: int
+    """Episodes that ended where the expert knew no more; what it had shown until then is in the batch."""
 
 
 def demonstrate(
@@ -31,7 +76,7 @@ def demonstrate(
     noise: float,
     seed: int,
     run_id: str = "demonstrations",
-) -> TrajectoryBatch:
+) -> Demonstrations:
     """Play `num_steps` steps of the task's scripted expert, in whole episodes but the last.
 
     Args:
@@ -41,33 +86,47 @@ def demonstrate(
         noise: Probability that a demonstrated action is a uniformly random legal one.
         seed: Source of every draw.
 
-    Returns:
-        Rows with `policy_version` -1, behaviour log-probs 0 and the expert's responses.
+    Raises:
+        ValueError: `noise` is outside [0, 1].
+        ExpertFailed: The expert knows nothing to say in any episode.
     """
+    if not 0.0 <= noise <= 1.0:
+        raise ValueError(f"noise is a probability and must lie in [0, 1], not {noise!r}")
     env, adapter = make_env()
-    identity = SlotIdentity(run_id, "expert", 0, seed)
+    identity, patience = SlotIdentity(run_id, "expert", 0, seed), Patience()
     with closing(EnvSlot(env, adapter, encoder, FrameEncoder(), identity)) as slot:
         slot.reset()
-        for _ in range(num_steps):
-            text = adapter.expert(slot.state.info, slot.draw("expert"), noise)
+        steps = 0
+        while steps < num_steps:
+            text = _answer(slot, patience, noise)
+            if text is None:
+                slot.cut()
+                slot.reset()
+                continue
+            steps += 1
             if slot.apply(_as_sample(text, slot, encoder), temperature=1.0) is not None:
                 slot.reset()
         slot.cut()
-        return encode(*slot.builder.take())
+        return Demonstrations(encode(*slot.builder.take()), patience.given_up)
 
 
 def canary_prompts(
     make_env: Callable[[], tuple[gymnasium.Env, TaskAdapter]], encoder: PromptEncoder, *, count: int, seed: int
 ) -> tuple[CanaryPrompt, ...]:
-    """First states of `count` episodes with the expert's responses."""
+    """First states of `count` episodes with the expert's responses.
+
+    Raises:
+        ExpertFailed: The expert knows nothing to say in any episode.
+    """
     env, adapter = make_env()
-    identity = SlotIdentity("canaries", "canary", 0, seed)
-    prompts = []
+    identity, patience = SlotIdentity("canaries", "canary", 0, seed), Patience()
+    prompts: list[CanaryPrompt] = []
     with closing(EnvSlot(env, adapter, encoder, FrameEncoder(), identity)) as slot:
-        for _ in range(count):
+        while len(prompts) < count:
             slot.reset()
-            state = slot.state
-            text = adapter.expert(state.info, slot.draw("expert"))
+            text, state = _answer(slot, patience), slot.state
+            if text is None:
+                continue
             prompts.append(
                 CanaryPrompt(
                     prompt_token_ids=state.prompt_token_ids,
@@ -76,6 +135,18 @@ def canary_prompts(
                 )
             )
     return tuple(prompts)
+
+
+def _answer(slot: EnvSlot, patience: Patience, noise: float = 0.0) -> str | None:
+    """The expert's response to the slot's state; None where it knows none, which ends the episode."""
+    adapter = slot.state.adapter
+    try:
+        text = adapter.expert(slot.state.info, slot.draw("expert"), noise)
+    except ValueError as error:
+        patience.give_up(adapter, error)
+        return None
+    patience.spoke()
+    return text
 
 
 def _as_sample(text: str, slot: EnvSlot, encoder: PromptEncoder) -> Sample:

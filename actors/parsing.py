@@ -1,8 +1,10 @@
 """Response text to an action: the deterministic post-processing function f of RL4VLM (arXiv 2405.10292).
 
-Deviations from the original, which scanned raw text behind the key: the value of the JSON field is looked at
-alone, longer action names win over the names they contain ("10" over "1"), and a failure is a status, not a
-silent random action. The caller draws the random legal action of invariant 7.
+Deviations from the original, which scanned raw text behind the key for substrings: the value of the JSON field is
+looked at alone, with JSON's escapes resolved; names count as whole words, longer ones win over those they contain
+("10" over "1"; see `envs.matching`); without a key nothing is found (there, the last character decided); and a
+failure is a status, not a silent random action. The caller draws the random legal action of invariant 7. Total: any
+text gives a result, in time proportional to its length.
 """
 
 from __future__ import annotations
@@ -10,13 +12,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from envs.matching import names_in
 from protocol.trajectory import ParseStatus
 
 # The key, then a string, closed or cut off, or else a bare value up to the end of the field. Letter case is
 # ignored by the pattern and not by lowering the text: that can lengthen it and shift every offset.
-_ACTION = re.compile(r'"action":\s*(?:"(?P<string>(?:[^"\\]|\\.)*)|(?P<bare>[^,}\n]*))', re.IGNORECASE | re.ASCII)
+# Possessive, since what follows the key always fits: without it a long string costs a hundred times its memory.
+_ACTION = re.compile(
+    r'"action":\s*+(?:"(?P<string>(?:[^"\\]++|\\.)*+)|(?P<bare>[^,}\n]*+))', re.IGNORECASE | re.ASCII | re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,8 @@ class ParsedAction:
     name: str | None
     """Name of the action; None unless `status` is OK or ILLEGAL."""
     status: ParseStatus
+    value: str = field(default="", compare=False)
+    """Text of the action field, JSON's escapes resolved; empty if there is none."""
 
 
 def find_action_key(text: str) -> int:
@@ -37,7 +45,7 @@ def find_action_key(text: str) -> int:
 def parse_action(text: str, action_names: Sequence[str], legal: Sequence[str]) -> ParsedAction:
     """Find the one action that the value of the first action key names, in any letter case.
 
-    A value that is no action's name may still contain one, such as "move left"; it must not contain two.
+    A value that is no action's name may still hold one, such as "move left"; it must not hold two.
 
     Args:
         text: The sampled response.
@@ -47,34 +55,39 @@ def parse_action(text: str, action_names: Sequence[str], legal: Sequence[str]) -
     match = _ACTION.search(text)
     if match is None:
         return ParsedAction(None, ParseStatus.NO_ACTION_KEY)
-    value = match["string"] or match["bare"] or ""
-    names = _names_in(value.strip().lower(), action_names)
-    if not names:
-        return ParsedAction(None, ParseStatus.UNKNOWN_ACTION)
-    if len(names) > 1:
-        return ParsedAction(None, ParseStatus.AMBIGUOUS)
-    return ParsedAction(names[0], ParseStatus.OK if names[0] in legal else ParseStatus.ILLEGAL)
+    value = match["bare"] or "" if match["string"] is None else _unescaped(match["string"])
+    names = names_in(value, action_names)
+    if len(names) != 1:
+        return ParsedAction(None, ParseStatus.AMBIGUOUS if names else ParseStatus.UNKNOWN_ACTION, value)
+    return ParsedAction(names[0], ParseStatus.OK if names[0] in legal else ParseStatus.ILLEGAL, value)
 
 
-def _names_in(value: str, action_names: Sequence[str]) -> list[str]:
-    """The action that equals the value; else every action that occurs in it, longest names first."""
-    by_lower = {name.lower(): name for name in action_names}
-    if value in by_lower:
-        return [by_lower[value]]
-    found = []
-    for lower in sorted(by_lower, key=len, reverse=True):
-        if lower in value:
-            found.append(by_lower[lower])
-            value = value.replace(lower, "\0")
-    return found
+def _unescaped(string: str) -> str:
+    """The characters that a JSON string stands for; the string as it is where it was cut off within an escape."""
+    if "\\" not in string:
+        return string
+    try:
+        text: str = json.loads(f'"{string}"', strict=False)
+    except ValueError:
+        return string
+    return text.encode("utf-8", "replace").decode()  # an escape can name half a character, which nobody could store
 
 
-def recognized(text: str, truth: Mapping[str, str]) -> bool:
-    """Whether every perception field of the response has its true value (an unreadable response has none)."""
+def recognized(text: str, truth: Mapping[str, str]) -> dict[str, bool]:
+    """For every perception field whether the response gives its true value (an unreadable response gives none).
+
+    A value in JSON is compared as Python writes it, so that a list of numbers equals the truth "[4, 8]"; letter case
+    and blanks around it do not matter.
+    """
+    if not truth:
+        return {}
     try:
         fields = json.loads(text)
+        given = fields if isinstance(fields, dict) else {}
+        return {key: key in given and _plain(str(given[key])) == _plain(value) for key, value in truth.items()}
     except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, brackets without end
-        return False
-    if not isinstance(fields, dict):
-        return False
-    return all(str(fields.get(key)).strip().lower() == value.strip().lower() for key, value in truth.items())
+        return dict.fromkeys(truth, False)
+
+
+def _plain(text: str) -> str:
+    return text.strip().lower()

@@ -106,7 +106,7 @@ class EnvSlot:
             EnvironmentFailed: The environment raised at several steps in a row.
         """
         self._check_prompt(sample)
-        answer = read_answer(self._encoder.decode(sample.token_ids), self.adapter, self.state, self._random_legal)
+        answer = read_answer(self._encoder.decode(sample.token_ids), self.state, self._random_legal)
         began = time.perf_counter()
         try:
             outcome = self._env.step(self.adapter.env_action(answer.action, self.state.info))
@@ -120,7 +120,7 @@ class EnvSlot:
         row = self._row(sample, answer, float(reward), end, temperature, sample_s, env_s)
         self.builder.append(row, self.state.frames)
         self._actions.append(answer.action)
-        self.tally.add(row.reward, legal=answer.legal, recognized=answer.recognized, probed=bool(self.state.truth))
+        self.tally.add(row.reward, legal=answer.legal, recognized=answer.recognized)
         if end is not EndReason.TERMINATED:
             self.state = describe(self.adapter, self._encoder, self._frame_encoder, observation, info)
         if end is EndReason.NONE:
@@ -165,10 +165,10 @@ class EnvSlot:
         self._piece_start = self.tally.steps
         if ended or earned != self.tally.episode_return:
             raise CheckpointError(
-                f"Playing the {len(saved['actions'])} saved action(s) of {self.adapter.env_id} again from seed "
+                f"Playing the {len(saved['actions'])} saved action(s) of {self.state.adapter.env_id} again from seed "
                 f"{self._env_seed} {'ended the episode' if ended else f'earned {earned:g}'}; the saved return "
                 f"is {self.tally.episode_return:g}, of an open episode.",
-                f"resume with the same environment; `croupier check-env {self.adapter.env_id}` tests its seeding",
+                f"resume with the same environment; `croupier check-env {self.state.adapter.env_id}` tests its seeding",
             )
 
     def close(self) -> None:
@@ -213,19 +213,23 @@ class EnvSlot:
         env_s: float,
     ) -> Step:
         """The row of the step just taken, its trajectory still open; `self.state` is the state it answers to."""
+        state, adapter = self.state, self.state.adapter
+        truth = {"truth": adapter.truth(state.info), "recognized": dict(answer.recognized)}
         episode_id = self._identity.episode_id(self.episode)
         return Step(
             trajectory_id=f"{episode_id}-{self._piece_start}",
             run_id=self._identity.run_id,
             worker_id=self._identity.worker_id,
-            env_id=self.adapter.env_id,
-            task=self.state.task,
+            env_id=adapter.env_id,
+            task=state.task,
+            prompt_switches=adapter.switches.to_json(),
+            reset_seed=self._env_seed,
             episode_id=episode_id,
             step=self.tally.steps,
             policy_version=sample.policy_version,
             adapter_digest=sample.adapter_digest,
             prompt_token_ids=sample.prompt_token_ids,
-            frame_digests=tuple(f.digest for f in self.state.frames),
+            frame_digests=tuple(f.digest for f in state.frames),
             response_token_ids=sample.token_ids,
             behavior_log_probs=sample.log_probs,
             token_roles=token_roles(sample.token_ids, self._encoder.decode),
@@ -238,7 +242,7 @@ class EnvSlot:
             truncated=end is EndReason.TRUNCATED,
             end_reason=EndReason.NONE,
             temperature=temperature,
-            info=json.dumps({"truth": dict(self.state.truth), "recognized": answer.recognized}),
+            info=json.dumps(truth),
             sample_s=sample_s,
             env_s=env_s,
         )
@@ -255,10 +259,10 @@ class EnvSlot:
         self.env_errors += 1
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MAX_CONSECUTIVE_FAILURES:
+            env_id = self.state.adapter.env_id
             raise EnvironmentFailed(
-                f"{self.adapter.env_id} raised at {self._failures_in_a_row} steps in a row, "
-                f"last {type(error).__name__}: {error}",
-                f"run `croupier check-env {self.adapter.env_id}`",
+                f"{env_id} raised at {self._failures_in_a_row} steps in a row, last {type(error).__name__}: {error}",
+                f"run `croupier check-env {env_id}`",
             ) from error
         if self.builder.is_open:
             self.builder.close(EndReason.ENV_ERROR, self._next_state())

@@ -22,7 +22,10 @@ class TaskState:
     frames: tuple[Frame, ...]
     sizes: tuple[ImageSize, ...]
     legal: tuple[str, ...]
-    truth: Mapping[str, str]
+    probes: Mapping[str, str]
+    """Perception fields of the response and their true values."""
+    adapter: TaskAdapter
+    """The component that the state belongs to; in a mixture it differs from episode to episode."""
     task: str
     info: Mapping[str, Any]
 
@@ -35,8 +38,8 @@ class Answer:
     status: ParseStatus
     action: str
     """The named action, or the fallback where the text named none that is legal."""
-    recognized: bool
-    """Whether the task has perception fields and all of them are right."""
+    recognized: Mapping[str, bool]
+    """For every perception field whether it is right; empty where the task has none."""
 
     @property
     def legal(self) -> bool:
@@ -52,25 +55,30 @@ def describe(
     info: Mapping[str, Any],
 ) -> TaskState:
     """Put a state into the policy's words and pictures."""
-    image = adapter.image(observation, info)
-    images = () if image is None else (image,)
+    query = adapter.query(observation, info)
     return TaskState(
-        prompt_token_ids=encoder.encode(adapter.prompt(observation, info), len(images)),
-        frames=tuple(frame_encoder.encode(i) for i in images),
-        sizes=tuple((i.shape[0], i.shape[1]) for i in images),
+        prompt_token_ids=encoder.encode(query.text, len(query.images)),
+        frames=tuple(frame_encoder.encode(i) for i in query.images),
+        sizes=tuple((i.shape[0], i.shape[1]) for i in query.images),
         legal=tuple(adapter.legal_actions(info)),
-        truth=adapter.recognition(info),
+        probes=adapter.recognition(info),
+        adapter=adapter.component(info),
         task=adapter.task(info),
         info=dict(info),
     )
 
 
-def read_answer(text: str, adapter: TaskAdapter, state: TaskState, fallback: Callable[[TaskState], str]) -> Answer:
-    """Find the action that `text` names in `state`; `fallback` names one where it names none that is legal."""
+def read_answer(text: str, state: TaskState, random_legal: Callable[[TaskState], str]) -> Answer:
+    """Find the action that `text` names in `state`.
+
+    Where it names none that is legal, the task's own fallback is taken, and where it has none `random_legal`.
+    """
+    adapter = state.adapter
     parsed = parse_action(text, adapter.action_names or state.legal, state.legal)
+    action = parsed.name if parsed.status is ParseStatus.OK else adapter.fallback(parsed.value, state.info)
     return Answer(
         text=text,
         status=parsed.status,
-        action=parsed.name if parsed.name in state.legal else fallback(state),
-        recognized=bool(state.truth) and recognized(text, state.truth),
+        action=random_legal(state) if action is None else action,
+        recognized=recognized(text, state.probes),
     )

@@ -43,6 +43,8 @@ class RolloutReport:
     invalid_steps: int
     env_errors: int
     episodes: tuple[EpisodeResult, ...]
+    rss_bytes: int = 0
+    """Resident memory of the worker's own after the rollout; filled in by the process it lives in."""
 
 
 @dataclass(slots=True)

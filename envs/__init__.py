@@ -4,10 +4,12 @@ Importing this package registers its environments with gymnasium; `make` gives a
 It knows nothing of models, tokens, Ray or the rest of the system.
 """
 
-from envs.base import TaskAdapter
+from envs.base import Query, TaskAdapter
+from envs.mixture import Component, mix
 from envs.registry import known_ids, make, register
+from envs.switches import PromptSwitches
 
-__all__ = ["TaskAdapter", "known_ids", "make", "register"]
+__all__ = ["Component", "PromptSwitches", "Query", "TaskAdapter", "known_ids", "make", "mix", "register"]
 
 # The outer limit of 300 steps is the original's; the games' own rules end every episode long before it.
 register(
@@ -43,4 +45,9 @@ register(
     "alfworld/Schematic-v0",
     env="envs.alfworld.text_env:AlfworldText",
     adapter="envs.alfworld.schematic_task:AlfworldSchematicTask",
+)
+register(
+    "alfworld/Thor-v0",
+    env="envs.alfworld.thor.env:AlfworldThor",
+    adapter="envs.alfworld.thor.task:AlfworldThorTask",
 )

@@ -5,124 +5,176 @@ Each check returns its problems, each with a cure; an empty list means that the 
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from envs.base import TaskAdapter
+from envs.check_report import Problem
+from envs.matching import names_in
 from envs.walk import Visit
 
 _LEAK_LIMIT = 0.5
+_ILLEGAL_TEXTS = ("", "no such action", "\0\U0001f0a1\n" * 300)
 
 
-def check_actions(task: TaskAdapter, visits: Sequence[Visit], space: gymnasium.Space) -> list[str]:
+def check_actions(task: TaskAdapter, visits: Sequence[Visit], space: gymnasium.Space) -> list[Problem]:
     """Legal actions are among the names, and what they stand for is in the action space."""
     names = task.action_names
     if not isinstance(names, tuple) or len(set(names)) != len(names):
-        return [f"action_names must be a tuple of different names, not {names!r}"]
+        return [Problem(f"action_names is {names!r}", "make it a tuple of different names")]
     if isinstance(space, gymnasium.spaces.Discrete) and len(names) != space.n:
-        return [f"action_names has {len(names)} names for {space.n} actions; name all, in index order"]
+        return [Problem(f"action_names has {len(names)} names for {space.n} actions", "name all, in index order")]
     for visit in visits:
         for name in () if visit.ended else task.legal_actions(visit.info):
             if not isinstance(name, str) or not name or (names and name not in names):
-                return [f"legal action {name!r} is not one of action_names"]
-            if not space.contains(task.env_action(name, visit.info)):
-                return [f"env_action({name!r}) gives {task.env_action(name, visit.info)!r}, outside {space}"]
+                return [Problem(f"legal action {name!r} is not one of action_names", "let legal_actions choose there")]
+            action = task.env_action(name, visit.info)
+            if not space.contains(action):
+                return [
+                    Problem(f"env_action({name!r}) gives {action!r}, outside {space}", "return what env.step takes")
+                ]
     return []
 
 
-def check_prompt(task: TaskAdapter, visits: Sequence[Visit]) -> list[str]:
+def check_parser(task: TaskAdapter, visits: Sequence[Visit]) -> list[Problem]:
+    """Every legal action's name is read back as itself; texts that name none come to something that can be played."""
+    seen: set[tuple[str, ...]] = set()
+    for visit in visits:
+        if visit.ended:
+            continue
+        adapter, legal = task.component(visit.info), tuple(task.legal_actions(visit.info))
+        names = adapter.action_names or legal
+        for name in legal if legal not in seen else ():
+            found = names_in(name, names)
+            if found != [name]:
+                cure = "names must differ in more than letter case and blanks, and not be blank"
+                return [Problem(f"a response with the legal action {name!r} would be read as {found}", cure)]
+        seen.add(legal)
+        for text in _ILLEGAL_TEXTS:
+            played = task.fallback(text, visit.info)
+            if played is not None and not isinstance(played, str):
+                return [Problem(f"fallback({text[:20]!r}) gives {played!r}", "return None, or a text for env_action")]
+            if played is not None:
+                task.env_action(played, visit.info)
+    return []
+
+
+def check_prompt(task: TaskAdapter, visits: Sequence[Visit]) -> list[Problem]:
     """Prompts are text, depend on the state alone, and do not tell what must be recognised."""
-    prompts = [task.prompt(visit.observation, visit.info) for visit in visits]
-    for visit, prompt in zip(visits, prompts, strict=True):
+    prompts: list[str] = []
+    for visit in visits:
+        prompt = task.query(visit.observation, visit.info).text
         if not isinstance(prompt, str) or not prompt.strip():
-            return [f"prompt must be a non-empty str, not {prompt!r}"]
-        if task.prompt(visit.observation, visit.info) != prompt:
-            return ["prompt differs between two calls for one state; make it a function of its arguments"]
+            return [Problem(f"prompt is {prompt!r}", "return a non-empty str")]
+        if task.query(visit.observation, visit.info).text != prompt:
+            return [Problem("prompt differs between two calls for one state", "make it a function of its arguments")]
+        prompts.append(prompt)
     truths = [task.recognition(visit.info) for visit in visits]
-    told = list(zip(prompts, truths, strict=True))
+    told = list(zip(_steps(visits), prompts, truths, strict=True))
     return [
-        f"the prompt tells {key!r}, which recognition() wants read off the image; drop it from one of the two"
+        Problem(
+            f"the prompt tells {key!r}, which recognition() wants read off the image", "drop it from one of the two"
+        )
         for key in sorted(set().union(*truths))
-        if _leak([(prompt, str(truth[key])) for prompt, truth in told if key in truth]) > _LEAK_LIMIT
+        if _leak([(step, prompt, str(truth[key])) for step, prompt, truth in told if key in truth]) > _LEAK_LIMIT
     ]
 
 
-def _leak(states: Sequence[tuple[str, str]]) -> float:
-    """How much more often a value stands in prompts of its own state than in those of other values' states.
+def _steps(visits: Sequence[Visit]) -> list[int]:
+    """How many steps lie before each state in its episode."""
+    steps: list[int] = []
+    for before, visit in zip((None, *visits), visits, strict=False):
+        steps.append(steps[-1] + 1 if before is not None and before.episode == visit.episode else 0)
+    return steps
 
-    0 for a constant prompt, whatever it mentions; 1 where every prompt tells its own value and no other.
+
+def _leak(states: Sequence[tuple[int, str, str]]) -> float:
+    """How many times more a value stands in prompts of its own state than in those of other values' states.
+
+    0 for a constant prompt, whatever it mentions; 1 where every prompt tells its own value once, on top of what all
+    of them mention. What one state adds or lacks counts as 1 at most. Compared are states after equally many steps,
+    since a memory grows.
 
     Args:
-        states: (prompt, true value) of each state.
+        states: (steps before it, prompt, true value) of each state.
     """
     excess: list[float] = []
-    for prompt, value in states:
+    for step, prompt, value in states:
         word = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
-        others = {text for text, other in states if other != value}
+        others = {text for when, text, other in states if other != value and when == step}
         if others:
-            elsewhere = sum(word.search(text) is not None for text in others) / len(others)
-            excess.append((word.search(prompt) is not None) - elsewhere)
+            elsewhere = sum(len(word.findall(text)) for text in others) / len(others)
+            excess.append(min(max(len(word.findall(prompt)) - elsewhere, -1.0), 1.0))
     return sum(excess) / len(excess) if excess else 0.0
 
 
-def check_image(task: TaskAdapter, visits: Sequence[Visit]) -> list[str]:
-    """Images are uint8 [H, W, 3]; a task has one in every state or in none."""
-    images = [task.image(visit.observation, visit.info) for visit in visits]
-    if all(image is None for image in images):
-        return []
-    for image in images:
+def check_image(task: TaskAdapter, visits: Sequence[Visit]) -> list[Problem]:
+    """Images are uint8 [H, W, 3]; every task has one in all of its states or in none."""
+    with_image: dict[TaskAdapter, bool] = {}
+    for visit in visits:
+        image, adapter = task.picture(visit.observation, visit.info), task.component(visit.info)
+        if with_image.setdefault(adapter, image is not None) != (image is not None):
+            return [Problem("there is an image in some states only", "return an array in every state, or always None")]
+        if image is None:
+            continue
         if not isinstance(image, np.ndarray):
-            return [f"image must be an array in every state or None in every state, not {type(image)} in one"]
+            return [Problem(f"image is a {type(image).__name__}", "return a uint8 array [H, W, 3]")]
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            found = f"{image.dtype} {list(image.shape)}"
-            return [f"image must be uint8 [H, W, 3], not {found}; a task without pictures returns None"]
+            cure = "return uint8 [H, W, 3]; a task without pictures returns None"
+            return [Problem(f"image is {image.dtype} {list(image.shape)}", cure)]
     return []
 
 
-def check_expert(task: TaskAdapter, visits: Sequence[Visit], seed: int) -> list[str]:
+def check_expert(task: TaskAdapter, visits: Sequence[Visit], seed: int) -> list[Problem]:
     """The expert answers in one JSON object with a legal action and true values, however noisy it is."""
     rng = np.random.default_rng(seed)
     for visit in visits:
         for noise in () if visit.ended else (0.0, 1.0):
             text = task.expert(visit.info, rng, noise=noise)
             problem = _response_problem(text, task.legal_actions(visit.info), task.recognition(visit.info))
-            if problem:
-                return [f"expert said {text!r}: {problem}"]
+            if problem is not None:
+                return [Problem(f"expert said {text!r}: {problem.what}", problem.cure)]
     return []
 
 
-def _response_problem(text: str, legal: Sequence[str], truth: dict[str, str]) -> str:
-    """What is wrong with an expert's response; "" for nothing."""
+def _response_problem(text: str, legal: Sequence[str], truth: Mapping[str, str]) -> Problem | None:
+    """What is wrong with an expert's response."""
     if not isinstance(text, str) or text.count("}") != 1 or not text.endswith("}"):
-        return 'its only "}" must be its last character, sampling stops at the first'
+        return Problem('its only "}" must be its last character', "keep it out of values: sampling stops at the first")
     try:
         answer = json.loads(text)
     except ValueError as error:
-        return f"not JSON ({error}); write it with json.dumps"
+        return Problem(f"not JSON ({error})", "write it with json.dumps")
     if not isinstance(answer, dict) or not answer or list(answer)[-1] != "action":
-        return 'the last key must be "action"'
+        return Problem('the last key must be "action"', "put the action last, where the sampling stops")
     if text.lower().count('"action":') != 1:
-        return '"action": must occur once, the parser reads from there'
+        return Problem('"action": must occur once', "the parser reads from there")
     if answer["action"] not in legal:
-        return f"action {answer['action']!r} is not legal, legal are {', '.join(map(repr, legal))}"
+        return Problem(f"action {answer['action']!r} is not legal", f"legal are {', '.join(map(repr, legal))}")
     for key, value in truth.items():
         if not isinstance(value, str) or _as_text(answer.get(key)) != value:
-            return f"recognition() gives {value!r} for {key!r}, the response {answer.get(key)!r}"
-    return ""
+            what = f"recognition() gives {value!r} for {key!r}, the response {answer.get(key)!r}"
+            return Problem(what, "let both give the same text")
+    return None
 
 
-def check_outcome(task: TaskAdapter, visits: Sequence[Visit]) -> list[str]:
-    """Finished episodes are successes or not, and belong to a named task."""
+def check_outcome(task: TaskAdapter, visits: Sequence[Visit]) -> list[Problem]:
+    """Finished episodes are successes or not, and belong to a named task; the truth of every state is text."""
+    for visit in visits:
+        truth = task.truth(visit.info)
+        if not isinstance(truth, dict) or not all(isinstance(text, str) for pair in truth.items() for text in pair):
+            return [Problem(f"truth gives {truth!r}", "return a dict from str to str")]
     for episode in range(visits[-1].episode + 1):
         played = [visit for visit in visits if visit.episode == episode]
         success = task.success(sum(visit.reward for visit in played), played[-1].info)
         if not isinstance(success, bool | np.bool_):
-            return [f"success must give a bool, not {success!r}"]
-        if not isinstance(task.task(played[-1].info), str):
-            return [f'task must give a str ("" where there is only one), not {task.task(played[-1].info)!r}']
+            return [Problem(f"success must give a bool, not {success!r}", "compare with a number")]
+        name = task.task(played[-1].info)
+        if not isinstance(name, str):
+            return [Problem(f"task must give a str, not {name!r}", 'return "" where there is only one')]
     return []
 
 

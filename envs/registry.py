@@ -18,6 +18,8 @@ from gymnasium.envs.registration import EnvSpec
 
 from envs.base import TaskAdapter
 from envs.errors import EnvSetupError, UnknownEnvError
+from envs.memory import EpisodeMemory
+from envs.switches import PromptSwitches
 
 ENTRY_POINT_GROUP = "croupier.envs"
 
@@ -51,18 +53,22 @@ def known_ids() -> tuple[str, ...]:
     return tuple(sorted(_adapters))
 
 
-def make(env_id: str, *, adapter: str | None = None, **kwargs: Any) -> tuple[gymnasium.Env, TaskAdapter]:
+def make(
+    env_id: str, *, adapter: str | None = None, prompt: PromptSwitches | None = None, **kwargs: Any
+) -> tuple[gymnasium.Env, TaskAdapter]:
     """Make an environment and the adapter that speaks for it.
 
     Args:
         env_id: a registered id, or "module:Class" of an importable gymnasium environment.
         adapter: "module:Class" of the adapter. By default the one it was registered with; for a
             "module:Class" environment the TaskAdapter in the same module whose `env_id` is that very string.
+        prompt: variant of the task's language; by default the full prompt.
         kwargs: for the environment's constructor and `gymnasium.make` (`render_mode`, `max_episode_steps`).
 
     Raises:
         UnknownEnvError: nothing is registered under the id.
-        EnvSetupError: environment or adapter cannot be loaded, or they do not belong together.
+        EnvSetupError: environment or adapter cannot be loaded, they do not belong together, or the task does not
+            honour a switch of `prompt`.
     """
     adapter_class = _adapter_class(env_id, adapter)
     task = adapter_class()
@@ -71,9 +77,9 @@ def make(env_id: str, *, adapter: str | None = None, **kwargs: Any) -> tuple[gym
             f"adapter {adapter_class.__module__}:{adapter_class.__qualname__} is for "
             f"{getattr(task, 'env_id', None)!r}, not for {env_id!r}; set its env_id"
         )
-    if not _PATH.fullmatch(env_id):
-        return gymnasium.make(env_id, **kwargs), task
-    return gymnasium.make(EnvSpec(env_id, entry_point=env_id), **kwargs), task
+    task.switches = (prompt or PromptSwitches()).check(env_id, task.switchable, task.default_memory)
+    env = gymnasium.make(EnvSpec(env_id, entry_point=env_id) if _PATH.fullmatch(env_id) else env_id, **kwargs)
+    return (EpisodeMemory(env, task) if task.switches.memory else env), task
 
 
 def _adapter_class(env_id: str, adapter: str | None) -> type[TaskAdapter]:

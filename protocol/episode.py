@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,10 @@ class EpisodeResult:
     env_error: bool
     """The environment raised; the episode counts as lost."""
     invalid_steps: int
-    """Steps whose text named no legal action (a random legal one was taken)."""
+    """Steps whose text named no legal action (the task's fallback was taken, mostly a random legal one)."""
     recognized_steps: int
     """Steps whose perception fields were all right."""
     recognition_steps: int
     """Steps for which the task has a recognition probe."""
+    recognition: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Per perception field: steps at which it was right, and steps at which it had to be read."""

@@ -91,3 +91,7 @@ class UpdateDiverged(CroupierError, ArithmeticError):
 
 class EnvironmentFailed(CroupierError, RuntimeError):
     """An environment raised at several steps in a row; restarting its episode does not help."""
+
+
+class ExpertFailed(CroupierError, RuntimeError):
+    """The scripted expert of a task has nothing to show: it knows no answer in any episode."""

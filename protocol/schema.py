@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from protocol.errors import SchemaError, SchemaVersionError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VERSION_KEY = b"croupier_schema_version"
 
 # SHA-256, 32 bytes. Of variable length, because pandas and Hugging Face datasets read no lists of fixed-size binaries.
@@ -29,6 +29,8 @@ STEP_SCHEMA = pa.schema(
         _required("worker_id", pa.string()),
         _required("env_id", pa.string()),
         _required("task", pa.string()),
+        _required("prompt_switches", pa.string()),  # JSON object
+        _required("reset_seed", pa.int64()),
         _required("episode_id", pa.string()),
         _required("step", pa.int32()),
         _required("policy_version", pa.int32()),

@@ -90,7 +90,12 @@ class Step:
     worker_id: str
     env_id: str
     task: str
-    """Sub-task within the environment (ALFWorld's task type); empty where there is one task."""
+    """Sub-task within the environment (ALFWorld's task type); empty where there is one task. In a mixture it begins
+    with the component's name, followed by "/" and the component's own sub-task if it has any."""
+    prompt_switches: str
+    """JSON object: which variant of the task's language made the prompt (`envs.switches.PromptSwitches`)."""
+    reset_seed: int
+    """Seed that the environment was reset with: equal seeds of one environment begin in equal states."""
     episode_id: str
     step: int
     """Index of the step in its episode, from 0."""

@@ -7,6 +7,7 @@ speed use processes, not threads. What the engine keeps of past games is forgott
 process stays flat over many games.
 """
 
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class TextEngine:
         self._path = path
         with _LOCK:
             _forget_past_games()
+            arguments = sys.argv
             try:
                 self._env.load(str(path))
                 return self._state(self._env.reset())
@@ -73,6 +75,8 @@ class TextEngine:
                     f"the text engine cannot play {path}: {type(error).__name__}: {error}; the file is damaged or "
                     "its task impossible, generate or fetch it again"
                 ) from error
+            finally:
+                sys.argv = arguments  # the planner's translation puts its own in their place
 
     def send(self, command: str) -> EngineState:
         """Play one command; anything but an admissible command changes nothing, and the text says so.

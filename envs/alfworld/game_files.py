@@ -5,8 +5,10 @@ engine is needed to find games.
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,20 @@ from envs.alfworld.errors import GameFilesError
 from envs.alfworld.goal import TASK_TYPES, Goal
 
 WORLD_FILE, TRAJ_FILE = "game.tw-pddl", "traj_data.json"
+MOVABLE = "pick_and_place_with_movable_recep"
+"""ALFRED's seventh task type."""
 UNSUPPORTED = ("movable", "Sliced")
-"""Parts of folder names, below the searched folder, of tasks that the text games leave out."""
+"""Parts of folder names of tasks that the text games leave out. ALFWorld's own loader looks for them in the whole
+path and so leaves out everything below a folder that happens to be called so; here only the path below the searched
+folder counts."""
+
+
+class Skipped(Enum):
+    """Why a folder with a game's file is no game."""
+
+    UNSUPPORTED = "movable receptacle or sliced thing"
+    UNPROVEN = "not marked as solvable"
+    INCOMPLETE = f"{TRAJ_FILE} is missing"
 
 
 @dataclass(frozen=True)
@@ -29,21 +43,43 @@ class GameFile:
     goal: Goal
 
 
-def find_games(folder: Path) -> list[GameFile]:
-    """All solvable games below `folder`, sorted by key.
+@dataclass(frozen=True)
+class Scan:
+    """What a folder tree holds."""
+
+    games: tuple[GameFile, ...]
+    """Sorted by key."""
+    skipped: Mapping[Skipped, int]
+    """How many folders were passed over, for every reason that occurred."""
+
+
+def scan(folder: Path) -> Scan:
+    """All solvable games below `folder`, and how many were passed over; folders without a game count as nothing.
 
     Raises:
-        GameFilesError: the folder does not exist or holds no such game, or a file cannot be read.
+        GameFilesError: the folder does not exist, or a file cannot be read.
     """
     if not folder.is_dir():
         raise GameFilesError(f"there is no folder {folder} with ALFWorld games; set ALFWORLD_DATA or name another")
-    found = [_game(folder, path) for path in folder.rglob(WORLD_FILE) if (path.parent / TRAJ_FILE).is_file()]
-    games = sorted(filter(None, found), key=lambda game: game.key)
-    if not games:
+    found = [_game(folder, path) for path in folder.rglob(WORLD_FILE)]
+    games = sorted((game for game in found if isinstance(game, GameFile)), key=lambda game: game.key)
+    return Scan(tuple(games), Counter(reason for reason in found if isinstance(reason, Skipped)))
+
+
+def find_games(folder: Path) -> list[GameFile]:
+    """The games of `scan`.
+
+    Raises:
+        GameFilesError: as for `scan`, or there is no game at all.
+    """
+    result = scan(folder)
+    if not result.games:
+        reasons = ", ".join(f"{count} x {reason.value}" for reason, count in result.skipped.items()) or "none at all"
         raise GameFilesError(
-            f"{folder} holds no solvable game; a game is a folder with {TRAJ_FILE} and {WORLD_FILE} in it"
+            f"{folder} holds no solvable game (passed over: {reasons}); a game is a folder with {TRAJ_FILE} and a "
+            f"{WORLD_FILE} that is marked as solvable"
         )
-    return games
+    return list(result.games)
 
 
 def select(games: Sequence[GameFile], task_types: Collection[str]) -> list[GameFile]:
@@ -76,13 +112,26 @@ def read_json(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _game(folder: Path, path: Path) -> GameFile | None:
-    """The game, or None where it is of an unsupported kind or not known to be solvable."""
+def _game(folder: Path, path: Path) -> GameFile | Skipped:
+    """The game, or why it is none. The file that says it most cheaply is asked first."""
     key = path.parent.relative_to(folder).as_posix()
-    if any(part in key for part in UNSUPPORTED) or not read_json(path).get("solvable"):
-        return None
+    if any(part in key for part in UNSUPPORTED):
+        return Skipped.UNSUPPORTED
+    if not (path.parent / TRAJ_FILE).is_file():
+        return Skipped.INCOMPLETE
+    if not read_json(path).get("solvable"):
+        return Skipped.UNPROVEN
     data = read_json(path.parent / TRAJ_FILE)
     try:
+        if _beyond_text(data):
+            return Skipped.UNSUPPORTED
         return GameFile(key, path, Goal.from_traj_data(data))
     except (KeyError, ValueError, TypeError) as error:
         raise GameFilesError(f"{path.parent / TRAJ_FILE} describes no task: {error}") from error
+
+
+def _beyond_text(data: Mapping[str, Any]) -> bool:
+    """True for tasks with a movable receptacle or a slice, whatever their folder is called."""
+    params = data["pddl_params"]
+    movable = data["task_type"] == MOVABLE or bool(params.get("mrecep_target"))
+    return movable or bool(params.get("object_sliced"))

@@ -18,12 +18,21 @@ from envs.alfworld.goal import Goal
 
 def indexed(folder: Path, cache: Path, scan: Callable[[Path], list[GameFile]]) -> list[GameFile]:
     """What `scan(folder)` returns, from the index below `cache` if the folder is as it was then."""
-    index = cache / f"index-{_listing_digest(folder)}.json"
+    index = _index(folder, cache)
     games = _read(index, folder)
     if games is None:
         games = scan(folder)
         _write(index, games)
     return games
+
+
+def forget(folder: Path, cache: Path) -> None:
+    """Remove the index of a folder that is about to go away."""
+    _index(folder, cache).unlink(missing_ok=True)
+
+
+def _index(folder: Path, cache: Path) -> Path:
+    return cache / f"index-{_listing_digest(folder)}.json"
 
 
 def _listing_digest(folder: Path) -> str:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from envs.alfworld.expert import advise
 from envs.alfworld.game_files import TRAJ_FILE, WORLD_FILE
 from envs.alfworld.goal import TASK_TYPES, Goal
 from envs.alfworld.problem import traj_file, world_file
+from envs.alfworld.processes import each_in_processes
 from envs.alfworld.scene import Difficulty, Scene, draw_layout, place_things
 
 DATA_FOLDER, MANIFEST_FILE = "json_2.1.1", "manifest.json"
@@ -41,9 +43,25 @@ class Panel:
         if not 0 <= self.valid_seen <= self.train or self.train < 1 or self.valid_unseen < 0 or self.seed < 0:
             raise ValueError(f"{self} is no panel: it needs train >= 1, 0 <= valid_seen <= train, the rest >= 0")
 
+    @property
+    def games(self) -> int:
+        """Number of games in all splits."""
+        return self.train + self.valid_seen + self.valid_unseen
 
-def write_panel(panel: Panel, folder: Path) -> str:
+
+Done = Callable[[int, int], None]
+"""Called with the number of games written so far and of all games."""
+
+
+def write_panel(panel: Panel, folder: Path, workers: int = 1, done: Done = lambda count, total: None) -> str:
     """Generate all games of a panel below `folder`, in the layout of ALFWorld's own data, with a manifest.
+
+    Args:
+        panel: what to generate.
+        folder: where; made if it is missing.
+        workers: processes; the files do not depend on it. More than one imports the caller's main module again
+            (Python's "spawn"), which must therefore be guarded by `if __name__ == "__main__"`.
+        done: told of every game.
 
     Returns:
         Digest of all files: SHA-256 in hexadecimal.
@@ -51,23 +69,48 @@ def write_panel(panel: Panel, folder: Path) -> str:
     Raises:
         GenerationError: a game could not be built.
     """
-    engine = borrow()
-    digest = hashlib.sha256()
-    games = []
-    for split, index, scene_number in _games(panel):
-        scene, content = _proven_game(engine, panel, split, index, scene_number, folder)
-        key = f"{split}/{_group(scene, scene_number)}/trial_{index:04d}"
-        target = folder / DATA_FOLDER / key
-        target.mkdir(parents=True, exist_ok=True)
-        for name, data in ((WORLD_FILE, content), (TRAJ_FILE, traj_file(scene))):
-            text = json.dumps(data, indent=1, sort_keys=True)
-            (target / name).write_text(text, encoding="utf-8")
-            digest.update(f"{key}/{name}\0{hashlib.sha256(text.encode()).hexdigest()}\n".encode())
-        games.append({"game": key, "task_type": scene.layout.task_type, "steps": len(content["walkthrough"])})
+    folder.mkdir(parents=True, exist_ok=True)
+    digest, games = hashlib.sha256(), []
+    done(0, panel.games)
+    for written in each_in_processes(partial(_write_game, panel, folder), list(_games(panel)), workers):
+        for name, file_digest in written.files.items():
+            digest.update(f"{written.game}/{name}\0{file_digest}\n".encode())
+        games.append({"game": written.game, "task_type": written.task_type, "steps": written.steps})
+        done(len(games), panel.games)
     manifest = {"digest": digest.hexdigest(), "recipe": str(panel), "games": games}
-    give_back(engine)
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A game that is on disk."""
+
+    game: str
+    task_type: str
+    steps: int
+    """Commands of its walkthrough."""
+    files: dict[str, str]
+    """Name to SHA-256."""
+
+
+def _write_game(panel: Panel, folder: Path, number: tuple[str, int, int]) -> _Written:
+    """Build one game and write its two files."""
+    split, index, scene_number = number
+    engine = borrow()
+    try:
+        scene, content = _proven_game(engine, panel, split, index, scene_number, folder)
+    finally:
+        give_back(engine)
+    key = f"{split}/{_group(scene, scene_number)}/trial_{index:04d}"
+    target = folder / DATA_FOLDER / key
+    target.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name, data in ((WORLD_FILE, content), (TRAJ_FILE, traj_file(scene))):
+        text = json.dumps(data, indent=1, sort_keys=True)
+        (target / name).write_text(text, encoding="utf-8")
+        files[name] = hashlib.sha256(text.encode()).hexdigest()
+    return _Written(key, scene.layout.task_type, len(content["walkthrough"]), files)
 
 
 def solve(engine: TextEngine, path: Path, goal: Goal) -> list[str]:
@@ -106,8 +149,7 @@ def _proven_game(
     # A layout depends on its number alone, so that "seen" games find the training game's layout again.
     task_type = TASK_TYPES[index % len(TASK_TYPES)]
     layout = draw_layout(np.random.default_rng([panel.seed, scene_number]), task_type, panel.difficulty)
-    candidate = folder / f"candidate-{WORLD_FILE}"
-    candidate.parent.mkdir(parents=True, exist_ok=True)
+    candidate = folder / f"candidate-{split}-{index}-{WORLD_FILE}"
     failure: Exception | None = None
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng([panel.seed, scene_number, SPLITS.index(split) + 1, attempt])

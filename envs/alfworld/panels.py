@@ -11,7 +11,7 @@ from pathlib import Path
 
 from envs.alfworld.cache import cache_folder
 from envs.alfworld.errors import GenerationError
-from envs.alfworld.generator import MANIFEST_FILE, Panel, write_panel
+from envs.alfworld.generator import MANIFEST_FILE, Done, Panel, write_panel
 from envs.alfworld.household import PACKAGE_VERSION
 from envs.alfworld.scene import Difficulty
 
@@ -28,34 +28,68 @@ GENERATOR_VERSION = 1
 _DEADLINE_S = 900.0
 
 
-def panel_folder(name: str) -> Path:
+def panel_home(name: str) -> Path:
+    """Where a named panel is kept, whether or not it has been generated; another recipe has another folder.
+
+    Raises:
+        KeyError: there is no such panel.
+    """
+    recipe = f"{PANELS[name]!r} {GENERATOR_VERSION} {PACKAGE_VERSION}"
+    return cache_folder() / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+
+
+def is_generated(folder: Path) -> bool:
+    """True where a panel stands whole: its manifest is written last."""
+    return (folder / MANIFEST_FILE).is_file()
+
+
+def panel_folder(name: str, workers: int = 1, done: Done = lambda count, total: None) -> Path:
     """Folder of a named panel, generated on first use; safe when many processes ask at once.
+
+    Args:
+        name: a key of `PANELS`.
+        workers: processes that generate, see `write_panel`.
+        done: told of every game that this process generates.
 
     Raises:
         KeyError: there is no such panel.
         GenerationError: a game could not be built, or another process took too long to build the panel.
     """
-    panel = PANELS[name]
-    recipe = f"{panel!r} {GENERATOR_VERSION} {PACKAGE_VERSION}"
-    folder = cache_folder() / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    if (folder / MANIFEST_FILE).is_file():
+    folder = panel_home(name)
+    if is_generated(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_suffix(".lock")):
-        if not (folder / MANIFEST_FILE).is_file():
-            _write(panel, folder)
+        if not is_generated(folder):
+            write_whole(PANELS[name], folder, workers, done)
     return folder
 
 
-def _write(panel: Panel, folder: Path) -> None:
-    """Generate beside the folder and rename last, so that what bears its name is whole."""
+def write_whole(panel: Panel, folder: Path, workers: int = 1, done: Done = lambda count, total: None) -> str:
+    """Generate beside the folder and rename last, so that what bears its name is whole.
+
+    Args:
+        panel: what to generate.
+        folder: must not exist, or be empty; its parent must exist.
+        workers: processes that generate, see `write_panel`.
+        done: told of every game.
+
+    Returns:
+        Digest of all files: SHA-256 in hexadecimal.
+
+    Raises:
+        GenerationError: a game could not be built, or the folder holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise GenerationError(f"{folder} is not an empty folder; remove what is there, or name another")
     started = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
-        write_panel(panel, started)
+        digest = write_panel(panel, started, workers, done)
         started.chmod(0o755)
         started.rename(folder)
     finally:
         shutil.rmtree(started, ignore_errors=True)
+    return digest
 
 
 @contextmanager

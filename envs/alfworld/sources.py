@@ -7,7 +7,14 @@ from envs.alfworld.errors import GameFilesError
 from envs.alfworld.generator import DATA_FOLDER, SPLITS
 from envs.alfworld.panels import PANELS, panel_folder
 
-OFFICIAL = "official"
+OFFICIAL, DEFAULT_GAMES = "official", "tiny"
+OFFICIAL_COUNTS = {"train": 3553, "valid_seen": 140, "valid_unseen": 134}
+"""Games of ALFWorld's own data in each split, as its authors count them."""
+
+
+def official_folder() -> Path:
+    """Where ALFWorld's own data belongs: $ALFWORLD_DATA, by default ~/.cache/alfworld as for ALFWorld itself."""
+    return Path(os.environ.get("ALFWORLD_DATA") or Path.home() / ".cache" / "alfworld").expanduser()
 
 
 def games_folder(games: str, split: str) -> Path:
@@ -26,10 +33,9 @@ def games_folder(games: str, split: str) -> Path:
     if games in PANELS:
         return panel_folder(games) / DATA_FOLDER / split
     if games == OFFICIAL:
-        root = Path(os.environ.get("ALFWORLD_DATA") or Path.home() / ".cache" / "alfworld")
-        folder = root / DATA_FOLDER / split
+        folder = official_folder() / DATA_FOLDER / split
         if not folder.is_dir():
-            raise GameFilesError(f"there is no folder {folder}; run `alfworld-download`, or set ALFWORLD_DATA")
+            raise GameFilesError(f"there is no folder {folder}; run `croupier alfworld fetch`, or set ALFWORLD_DATA")
         return folder
     folder = Path(games).expanduser()
     if not folder.is_dir():

@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-import gymnasium
 import numpy as np
 
-from envs.alfworld.matching import match_command
 from envs.base import TaskAdapter
+from envs.matching import only_name_in
 
 _OPENING = "You act in a household by giving one command at a time."
-_ASK = (
-    "Answer with one JSON object: "
-    '{"thoughts": "<what you see and what is next>", "action": "<one admissible command, word by word>"}'
-)
+_FORM = {"thoughts": "<what you see and what is next>", "action": "<one admissible command, word by word>"}
+
+LONGEST_COMMAND_CHARS = 200
+"""What is longer than any command is played as no command at all."""
 
 
 class AlfworldTextTask(TaskAdapter):
@@ -22,42 +21,41 @@ class AlfworldTextTask(TaskAdapter):
 
     env_id = "alfworld/Text-v0"
     action_names = ()
+    switchable: ClassVar[frozenset[str]] = frozenset({"thoughts", "text_only"})
+    default_memory: ClassVar[int] = 2
 
     def prompt(self, observation: Any, info: Mapping[str, Any]) -> str:
-        """Task, room, the last commands with their answers, the state and all admissible commands.
+        """Task, room, the state and all admissible commands.
 
         The room's list of receptacles is always there: the engine tells it once, and "go to" needs it.
         """
         lines = [_OPENING, f"Your task: {info['task']}.", info["room"]]
-        # The last answer is the present observation, which stands on its own line.
-        lines += [f"You gave: {command}\nAnswer: {answer}" for command, answer in info["history"][:-1]]
-        lines += [f"You gave: {command}" for command, _ in info["history"][-1:]]
         if info["steps"]:
             lines.append(f"Now: {info['observation']}")
         lines.append(f"Admissible commands: {', '.join(self.legal_actions(info))}.")
-        return "\n".join([*lines, _ASK])
+        lines.append(f"Answer with one JSON object: {json.dumps(self.kept(_FORM))}")
+        return "\n".join(lines)
 
     def image(self, observation: Any, info: Mapping[str, Any]) -> np.ndarray | None:
         """None: this task is text only."""
         return None
+
+    def recall(self, observation: Any, info: Mapping[str, Any]) -> str:
+        """The engine's last sentences; nothing for the first state, whose room and task every prompt tells."""
+        return info["observation"] if info["steps"] else ""
 
     def legal_actions(self, info: Mapping[str, Any]) -> Sequence[str]:
         """The admissible commands, sorted."""
         return info["admissible_commands"]
 
     def env_action(self, name: str, info: Mapping[str, Any]) -> str:
-        """The command itself, as the game spells it.
+        """The command as the game spells it; a text that names none as it is, which the game answers and punishes."""
+        return only_name_in(name, self.legal_actions(info)) or name
 
-        Raises:
-            gymnasium.error.InvalidAction: the name is no admissible command.
-        """
-        command = match_command(name, self.legal_actions(info))
-        if command is None:
-            raise gymnasium.error.InvalidAction(
-                f"{name!r} names no admissible command of {self.env_id}; there are "
-                f"{', '.join(map(repr, self.legal_actions(info)))}"
-            )
-        return command
+    def fallback(self, value: str, info: Mapping[str, Any]) -> str:
+        """The text itself: the game says that nothing happens, and the environment charges for it."""
+        value = " ".join(value.split())
+        return value if len(value) <= LONGEST_COMMAND_CHARS else ""
 
     def expert(self, info: Mapping[str, Any], rng: np.random.Generator, noise: float = 0.0) -> str:
         """The scripted player's reason and command, on one line.
@@ -71,7 +69,7 @@ class AlfworldTextTask(TaskAdapter):
                 f"the scripted player knows no command in game {info['game']!r}: "
                 f"{'it is won' if info['won'] else 'the game is beyond it'}"
             )
-        return json.dumps({"thoughts": reason, "action": self.noisy(command, info, rng, noise)})
+        return json.dumps(self.kept({"thoughts": reason, "action": self.noisy(command, info, rng, noise)}))
 
     def success(self, episode_return: float, info: Mapping[str, Any]) -> bool:
         """Whether the task is completed; penalties do not matter."""

@@ -4,29 +4,28 @@ from typing import Any
 
 from envs.alfworld.world import World, natural
 
+STATES = {"lit": "istoggled", "hot": "ishot", "cold": "iscool", "clean": "isclean"}
+"""Visible states of things, and the predicates that they stand for."""
+
 
 def view(world: World) -> dict[str, Any]:
     """The receptacles within reach with what is visible in them, and what is in hand.
 
     Returns:
-        "holding": str, "" for an empty hand; "receptacles": one {"name", "closed", "things"} for each receptacle at
-        the agent's location, "things" being empty where it is closed; "lit": visible things that are switched on;
-        "room": names of all receptacles while the agent stands in the middle of the room, else empty.
+        "holding": str, "" for an empty hand; "receptacles": one {"name", "openable", "closed", "things"} for each
+        receptacle at the agent's location, "things" being empty where it is closed; "lit", "hot", "cold", "clean":
+        names of visible things, the held one included, in that state; "room": names of all receptacles while the
+        agent stands in the middle of the room, else empty. All lists are in natural order.
     """
     names = world.receptacles()
     here = [name for name in names if world.place_of(name) == world.here]
-    receptacles = [
-        {"name": name, "closed": world.closed(name), "things": [] if world.closed(name) else _things(world, name)}
-        for name in here
-    ]
-    visible = {thing for receptacle in receptacles for thing in receptacle["things"]}
-    return {
-        "holding": world.holding or "",
-        "receptacles": receptacles,
-        "lit": sorted(visible & world.having("istoggled"), key=natural),
-        "room": [] if here else names,
-    }
+    receptacles = [_receptacle(world, name) for name in here]
+    visible = {thing for receptacle in receptacles for thing in receptacle["things"]} | {world.holding or ""}
+    states = {state: sorted(visible & world.having(fact), key=natural) for state, fact in STATES.items()}
+    return {"holding": world.holding or "", "receptacles": receptacles, **states, "room": [] if here else names}
 
 
-def _things(world: World, receptacle: str) -> list[str]:
-    return sorted((thing for thing, place in world.inside if place == receptacle), key=natural)
+def _receptacle(world: World, name: str) -> dict[str, Any]:
+    closed = world.closed(name)
+    things = [] if closed else sorted((thing for thing, place in world.inside if place == name), key=natural)
+    return {"name": name, "openable": name in world.having("openable"), "closed": closed, "things": things}

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from actors.prompting import PromptEncoder
 from actors.vocabulary import Vocabulary
 from envs.gym_cards.number_line import draw
 from protocol.codec import TrajectoryBatch, decode_frames, decode_steps
-from protocol.errors import RequestRefused
+from protocol.errors import ExpertFailed, RequestRefused
 from protocol.trajectory import DEMONSTRATION_VERSION, NO_DIGEST, EndReason, ParseStatus, Step, TokenRole
 from protocol.validation import AdmissionRules, validate
 from tests.actors.counting import CountingEnv, CountingTask, picture_of, told_state
@@ -24,7 +24,7 @@ ENV_ID = "gym_cards/NumberLine-v0"
 
 def play(folder: Path, num_steps: int, noise: float, seed: int = 0) -> TrajectoryBatch:
     encoder = PromptEncoder(folder, {(300, 300): 9})
-    return demonstrate(lambda: envs.make(ENV_ID), encoder, num_steps=num_steps, noise=noise, seed=seed)
+    return demonstrate(lambda: envs.make(ENV_ID), encoder, num_steps=num_steps, noise=noise, seed=seed).batch
 
 
 def truth(row: Step) -> tuple[int, int]:
@@ -81,10 +81,11 @@ def test_without_noise_every_action_is_optimal_and_every_episode_won(tiny_folder
 
 @pytest.mark.parametrize(("noise", "low", "high"), [(1.0, 0.42, 0.58), (0.5, 0.67, 0.83)])
 def test_noise_spoils_actions_and_leaves_perception_right(noise, low, high, tiny_folder):
+    truth_keys = ("current number", "target number")
     rows = decode_steps(play(tiny_folder, 400, noise=noise).steps)
     assert low < np.mean(optimal(rows)) < high
     assert 0.35 < np.mean([row.action == "+" for row in rows]) < 0.65
-    assert all(json.loads(row.info)["recognized"] for row in rows)
+    assert all(json.loads(row.info)["recognized"] == dict.fromkeys(truth_keys, True) for row in rows)
 
 
 def test_the_seed_decides_everything(tiny_folder):
@@ -104,7 +105,7 @@ def test_episodes_are_played_one_after_the_other(tiny_folder):
 
 
 @pytest.mark.parametrize(("noise", "complaint"), [(-0.1, "noise"), (1.5, "noise")])
-def test_noise_is_a_probability_and_the_environment_is_closed_anyhow(noise, complaint, tiny_folder):
+def test_noise_is_a_probability_and_the_environment_is_closed_in_the_end(noise, complaint, tiny_folder):
     journal: list[Any] = []
 
     def make_env() -> tuple[gymnasium.Env, CountingTask]:
@@ -113,8 +114,7 @@ def test_noise_is_a_probability_and_the_environment_is_closed_anyhow(noise, comp
     encoder = PromptEncoder(tiny_folder, {(28, 28): 1})
     with pytest.raises(ValueError, match=complaint):
         demonstrate(make_env, encoder, num_steps=3, noise=noise, seed=0)
-    assert journal[-1] == "close"
-    journal.clear()
+    assert journal == [], "refused before an environment is made"
     demonstrate(make_env, encoder, num_steps=3, noise=0.0, seed=0)
     assert journal[-1] == "close"
 
@@ -137,3 +137,66 @@ def test_canaries_are_first_states_with_the_experts_answer(tiny_folder):
         assert encoder.decode(np.array(prompt.response_token_ids)) == '{"count": "0", "action": "next"}'
     again = canary_prompts(lambda: (CountingEnv(), CountingTask()), encoder, count=4, seed=0)
     assert [tuple(p.prompt_token_ids) for p in again] == [tuple(p.prompt_token_ids) for p in prompts]
+
+
+class Baffled(CountingTask):
+    """The expert knows an answer only while `knows` says so."""
+
+    def __init__(self, knows: Callable[[dict[str, Any]], bool]) -> None:
+        self.knows = knows
+
+    def expert(self, info, rng, noise=0.0):
+        if not self.knows(info):
+            raise ValueError(f"no idea at {info['count']}")
+        return super().expert(info, rng, noise)
+
+
+def baffled(knows: Callable[[dict[str, Any]], bool]) -> Callable[[], tuple[gymnasium.Env, CountingTask]]:
+    return lambda: (CountingEnv(), Baffled(knows))
+
+
+def test_an_episode_ends_where_the_expert_knows_no_more(tiny_folder):
+    encoder = PromptEncoder(tiny_folder, {(28, 28): 1})
+    shown = demonstrate(baffled(lambda info: info["count"] < 2), encoder, num_steps=9, noise=0.0, seed=0)
+    rows = decode_steps(shown.batch.steps)
+    assert [row.step for row in rows] == [0, 1] * 4 + [0]
+    assert [row.end_reason for row in rows] == [EndReason.NONE, EndReason.CUT] * 4 + [EndReason.CUT]
+    assert len({row.episode_id for row in rows}) == 5
+    assert shown.given_up == 4
+    rules = AdmissionRules(
+        encoder.tokenizer.get_vocab_size(), encoder.image_token_id or -1, {DEMONSTRATION_VERSION: NO_DIGEST}
+    )
+    assert validate(shown.batch, rules) == []
+
+
+def test_episodes_that_the_expert_cannot_begin_are_left_out(tiny_folder):
+    encoder = PromptEncoder(tiny_folder, {(28, 28): 1})
+    knows = baffled(lambda info: info["name"] % 3 == 0)
+    shown = demonstrate(knows, encoder, num_steps=12, noise=0.0, seed=0)
+    rows = decode_steps(shown.batch.steps)
+    assert len(rows) == 12 and {row.reward for row in rows} == {1.0, 2.0, 3.0}
+    assert shown.given_up > 0
+    assert len(canary_prompts(knows, encoder, count=4, seed=0)) == 4
+    assert demonstrate(baffled(lambda info: True), encoder, num_steps=9, noise=0.5, seed=0).given_up == 0
+
+
+def test_an_expert_that_never_says_anything_is_given_up(tiny_folder):
+    encoder = PromptEncoder(tiny_folder, {(28, 28): 1})
+    silent = baffled(lambda info: False)
+    message = "expert of test/Counting-v0 had nothing to say at the start of 100 episodes in a row, last: no idea at 0"
+    with pytest.raises(ExpertFailed, match=message):
+        demonstrate(silent, encoder, num_steps=1, noise=0.0, seed=0)
+    with pytest.raises(ExpertFailed, match=message):
+        canary_prompts(silent, encoder, count=1, seed=0)
+
+
+def test_every_component_of_a_mixture_is_demonstrated(tiny_folder):
+    encoder = PromptEncoder(tiny_folder, {(300, 300): 9, (64, 64): 9})
+
+    def make() -> Any:
+        dots, lines = envs.make("docs.examples.dots:DotEnv"), envs.make(ENV_ID)
+        return envs.mix({"dots": envs.Component(*dots), "lines": envs.Component(*lines)})
+
+    rows = decode_steps(demonstrate(make, encoder, num_steps=60, noise=0.5, seed=0).batch.steps)
+    assert {(row.task, row.env_id) for row in rows} == {("dots", "docs.examples.dots:DotEnv"), ("lines", ENV_ID)}
+    assert all(row.legal for row in rows)

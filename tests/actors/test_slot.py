@@ -1,68 +1,17 @@
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from actors.builder import SlotIdentity
-from actors.frames import FrameEncoder
-from actors.prompting import PromptEncoder
-from actors.sampler import Sample, SamplingParams
-from actors.slot import EnvSlot
-from actors.vocabulary import Vocabulary
-from envs import TaskAdapter
-from protocol.codec import encode
+from envs import PromptSwitches
 from protocol.errors import CheckpointError, EnvironmentFailed, RequestRefused
-from protocol.trajectory import EndReason, ParseStatus, Step
-from protocol.validation import AdmissionRules, validate
+from protocol.trajectory import EndReason, ParseStatus
 from tests.actors.counting import CountingEnv, CountingTask, CrashingTask, say, told_state
-
-PARAMS = SamplingParams(temperature=1.0, max_tokens=64)
-DIGEST = bytes(range(32))
-
-
-class Play:
-    """A slot with a model that says what the test tells it to."""
-
-    def __init__(self, folder: Any, env: CountingEnv | None = None, task: TaskAdapter | None = None, **identity: Any):
-        names = {"run_id": "run", "worker_id": "w", "slot": 0, "seed": 0} | identity
-        self.vocabulary = Vocabulary.from_folder(folder)
-        self.encoder = PromptEncoder(folder)
-        self.env = env or CountingEnv()
-        self.slot = EnvSlot(self.env, task or CountingTask(), self.encoder, FrameEncoder(), SlotIdentity(**names))
-        self.slot.reset()
-
-    def sample(self, text: str, image_tokens: int = 4) -> Sample:
-        prompt = np.array(self.slot.state.prompt_token_ids, dtype=np.int32)
-        ids = np.array(self.vocabulary.encode(text) or [self.vocabulary.eos_token_id], dtype=np.int32)
-        return Sample(
-            prompt_token_ids=np.repeat(prompt, np.where(prompt == self.encoder.image_token_id, image_tokens, 1)),
-            token_ids=ids,
-            log_probs=-np.arange(len(ids), dtype=np.float32),
-            text=text,
-            policy_version=3,
-            adapter_digest=DIGEST,
-            finish_reason="stop",
-            sample_s=0.0,
-        )
-
-    def say(self, text: str) -> Any:
-        return self.slot.apply(self.sample(text), temperature=0.5, sample_s=0.25)
-
-    def rows(self) -> list[Step]:
-        """The closed rows, checked as the learner checks them."""
-        rows, frames = self.slot.builder.take()
-        rules = AdmissionRules(
-            len(self.vocabulary.tokenizer.get_vocab()), self.encoder.image_token_id or -1, {3: DIGEST}
-        )
-        assert validate(encode(rows, frames), rules) == []
-        return rows
-
-    def told(self, token_ids: Any) -> tuple[int, int]:
-        return told_state(self.vocabulary, token_ids)
+from tests.actors.playing import DIGEST, PARAMS, Play
 
 
 def test_a_row_holds_what_was_asked_answered_and_done(tiny_folder):
@@ -89,7 +38,8 @@ def test_a_row_holds_what_was_asked_answered_and_done(tiny_folder):
     assert (row.reward, row.terminated, row.truncated) == (1.0, False, False)
     assert (row.temperature, row.sample_s) == (0.5, 0.25)
     assert row.env_s > 0
-    assert json.loads(row.info) == {"truth": {"count": "0"}, "recognized": True}
+    assert json.loads(row.info) == {"truth": {"count": "0"}, "recognized": {"count": True}}
+    assert json.loads(row.prompt_switches) == asdict(PromptSwitches(memory=0))
     assert set(row.token_roles.tolist()) == {0, 1, 2}
 
 
@@ -127,7 +77,7 @@ def test_a_text_that_is_no_legal_action_is_data(text, status, tiny_folder):
     row = play.rows()[-1]
     assert (row.parse_status, row.legal, row.response_text) == (status, False, text)
     assert row.action in ("next", "finish")
-    assert json.loads(row.info)["recognized"] is False
+    assert json.loads(row.info)["recognized"] == {"count": False}
 
 
 def fallbacks(folder: Any, **identity: Any) -> list[str]:
@@ -173,6 +123,7 @@ def test_an_episode_ends_as_the_environment_says(texts, end, rewards, tiny_folde
     assert (result.episode_return, result.length_steps) == (sum(rewards), steps)
     assert (result.success, result.truncated) == (True, end is EndReason.TRUNCATED)
     assert (result.recognized_steps, result.recognition_steps, result.invalid_steps) == (steps, steps, 0)
+    assert result.recognition == {"count": (steps, steps)}
     assert result.seed is None
     rows = play.rows()
     assert [row.reward for row in rows] == rewards
@@ -364,7 +315,7 @@ def test_a_task_without_pictures_or_probes(tiny_folder):
     assert result.recognition_steps == 0
     rows = play.rows()
     assert [row.frame_digests for row in rows] == [()] * 3
-    assert json.loads(rows[0].info) == {"truth": {}, "recognized": False}
+    assert json.loads(rows[0].info) == {"truth": {}, "recognized": {}}
     assert play.told(rows[-1].bootstrap_prompt_token_ids)[1] == 3
 
 

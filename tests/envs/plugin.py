@@ -1,7 +1,7 @@
 """An installed package's part: the function that its `croupier.envs` entry point names."""
 
+from docs.examples.dots import DotTask
 from envs import register
-from tests.envs.user_env import DotTask
 
 ENV_ID = "plugin/Dot-v0"
 
@@ -11,7 +11,7 @@ class PluginTask(DotTask):
 
 
 def register_envs():
-    register(ENV_ID, env="tests.envs.user_env:DotEnv", adapter="tests.envs.plugin:PluginTask", max_episode_steps=50)
+    register(ENV_ID, env="docs.examples.dots:DotEnv", adapter="tests.envs.plugin:PluginTask", max_episode_steps=50)
 
 
 def broken():

@@ -4,15 +4,16 @@ import gymnasium
 import pytest
 
 import envs
-from envs import registry
+from docs.examples.dots import DotEnv, DotTask
+from envs import PromptSwitches, registry
 from envs.errors import EnvSetupError, UnknownEnvError
 from envs.gym_cards.number_line import NumberLine
 from envs.gym_cards.number_line_task import NumberLineTask
+from envs.memory import EpisodeMemory
 from tests.envs import plugin
-from tests.envs.user_env import DotEnv, DotTask
 
 NUMBER_LINE = "gym_cards/NumberLine-v0"
-DOT = "tests.envs.user_env:DotEnv"
+DOT = "docs.examples.dots:DotEnv"
 
 
 class StrayTask(DotTask):
@@ -103,13 +104,13 @@ def test_unknown_ids_come_with_a_suggestion(env_id, message):
 @pytest.mark.parametrize(
     ("env_id", "adapter", "message"),
     [
-        ("tests.envs.user_env:DotEn", None, "has no 'DotEn'; did you mean 'DotEnv'"),
+        ("docs.examples.dots:DotEn", None, "has no 'DotEn'; did you mean 'DotEnv'"),
         ("tests.envs.missing:DotEnv", None, "no module 'tests.envs.missing'; install it"),
         ("tests.envs.test_registry:DotEnv", None, "exactly one TaskAdapter .*StrayTask for 'somewhere:Else'"),
         (DOT, "user_env.DotTask", "not of the form 'module:Class'"),
-        (DOT, "tests.envs.user_env:DotEnv", "not a subclass of envs.base.TaskAdapter"),
+        (DOT, "docs.examples.dots:DotEnv", "not a subclass of envs.base.TaskAdapter"),
         (DOT, "tests.envs.test_registry:StrayTask", "is for 'somewhere:Else', not for"),
-        (NUMBER_LINE, "tests.envs.user_env:DotTask", "is for 'tests.envs.user_env:DotEnv', not for"),
+        (NUMBER_LINE, "docs.examples.dots:DotTask", "is for 'docs.examples.dots:DotEnv', not for"),
     ],
 )
 def test_unfit_paths_say_what_to_do(env_id, adapter, message):
@@ -119,7 +120,7 @@ def test_unfit_paths_say_what_to_do(env_id, adapter, message):
 
 def test_an_adapter_does_not_make_an_unknown_id_known():
     with pytest.raises(UnknownEnvError, match="no environment 'zzz'"):
-        envs.make("zzz", adapter="tests.envs.user_env:DotTask")
+        envs.make("zzz", adapter="docs.examples.dots:DotTask")
 
 
 def test_an_import_missing_inside_a_users_module_is_not_hidden(tmp_path, monkeypatch):
@@ -136,4 +137,25 @@ def test_an_unknown_argument_names_itself_and_the_environment():
 
 def test_an_id_is_registered_once():
     with pytest.raises(EnvSetupError, match="registered already"):
-        envs.register(NUMBER_LINE, env=DOT, adapter="tests.envs.user_env:DotTask")
+        envs.register(NUMBER_LINE, env=DOT, adapter="docs.examples.dots:DotTask")
+
+
+def test_the_switches_are_set_and_checked():
+    assert envs.make(NUMBER_LINE)[1].switches == PromptSwitches(memory=0)
+    env, task = envs.make(NUMBER_LINE, prompt=PromptSwitches(text_only=True, memory=2))
+    assert task.switches == PromptSwitches(text_only=True, memory=2)
+    assert isinstance(env, EpisodeMemory)
+    with pytest.raises(EnvSetupError, match=f"prompt.formula=False means nothing to {NUMBER_LINE}"):
+        envs.make(NUMBER_LINE, prompt=PromptSwitches(formula=False))
+
+
+class Forgetful(DotTask):
+    default_memory = 3
+
+
+def test_a_tasks_own_memory_counts_where_the_switches_say_nothing():
+    path = "tests.envs.test_registry:Forgetful"
+    env, task = envs.make(DOT, adapter=path)
+    assert task.switches.memory == 3 and isinstance(env, EpisodeMemory)
+    env, task = envs.make(DOT, adapter=path, prompt=PromptSwitches(memory=0))
+    assert task.switches.memory == 0 and not isinstance(env, EpisodeMemory)

@@ -24,6 +24,8 @@ def step(**changes: Any) -> Step:
         "worker_id": "worker-0",
         "env_id": "test/Env-v0",
         "task": "",
+        "prompt_switches": "{}",
+        "reset_seed": 0,
         "episode_id": "episode",
         "step": 0,
         "policy_version": VERSION,

@@ -25,6 +25,7 @@ STANDARD = {
     errors.CheckpointError: RuntimeError,
     errors.UpdateDiverged: ArithmeticError,
     errors.EnvironmentFailed: RuntimeError,
+    errors.ExpertFailed: RuntimeError,
 }
 
 

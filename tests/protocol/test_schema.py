@@ -11,8 +11,8 @@ REWARD = STEP_SCHEMA.get_field_index("reward")
 
 
 def test_the_version_travels_in_the_metadata():
-    assert SCHEMA_VERSION == 1
-    assert STEP_SCHEMA.metadata == FRAME_SCHEMA.metadata == {VERSION_KEY: b"1"}
+    assert SCHEMA_VERSION == 2
+    assert STEP_SCHEMA.metadata == FRAME_SCHEMA.metadata == {VERSION_KEY: b"2"}
 
 
 def test_only_bootstrap_columns_may_be_null():
@@ -27,10 +27,10 @@ def test_its_own_schemas_pass():
 
 @pytest.mark.parametrize(
     ("metadata", "shown"),
-    [(None, "none"), ({}, "none"), ({b"other": b"1"}, "none"), ({VERSION_KEY: b"2"}, "2")],
+    [(None, "none"), ({}, "none"), ({b"other": b"1"}, "none"), ({VERSION_KEY: b"3"}, "3")],
 )
 def test_another_version_is_refused(metadata, shown):
-    with pytest.raises(SchemaVersionError, match=f"version is {shown}, this build reads version 1"):
+    with pytest.raises(SchemaVersionError, match=f"version is {shown}, this build reads version 2"):
         check_schema(STEP_SCHEMA.with_metadata(metadata), STEP_SCHEMA)
 
 

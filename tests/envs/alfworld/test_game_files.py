@@ -3,7 +3,7 @@ import json
 import pytest
 
 from envs.alfworld.errors import GameFilesError
-from envs.alfworld.game_files import TRAJ_FILE, WORLD_FILE, find_games, select
+from envs.alfworld.game_files import MOVABLE, TRAJ_FILE, WORLD_FILE, Skipped, find_games, scan, select
 from envs.alfworld.goal import TASK_TYPES
 
 PARAMS = {"object_target": "Mug", "parent_target": "Desk", "toggle_target": "", "mrecep_target": ""}
@@ -11,8 +11,9 @@ SIMPLE = "pick_and_place_simple"
 
 
 def write_game(folder, task_type=SIMPLE, solvable: object = True, params=PARAMS):
+    """Files as far as the loader reads them; `...` leaves the mark of solvability out."""
     folder.mkdir(parents=True)
-    (folder / WORLD_FILE).write_text(json.dumps({"solvable": solvable}))
+    (folder / WORLD_FILE).write_text(json.dumps({} if solvable is ... else {"solvable": solvable}))
     (folder / TRAJ_FILE).write_text(json.dumps({"task_type": task_type, "pddl_params": params}))
 
 
@@ -29,11 +30,25 @@ def test_what_cannot_be_played_is_left_out(tmp_path):
     write_game(tmp_path / "good")
     write_game(tmp_path / "unsolvable", solvable=False)
     write_game(tmp_path / "unknown", solvable=None)
+    write_game(tmp_path / "unmarked", solvable=...)
     write_game(tmp_path / "pick_and_place_with_movable_recep-Mug")
     write_game(tmp_path / "pick-AppleSliced")
     write_game(tmp_path / "half")
     (tmp_path / "half" / TRAJ_FILE).unlink()
-    assert [game.key for game in find_games(tmp_path)] == ["good"]
+    write_game(tmp_path / "other-name", MOVABLE)
+    write_game(tmp_path / "other-params", params={**PARAMS, "object_sliced": True})
+    (tmp_path / "no-game").mkdir()
+    (tmp_path / "half-other").mkdir()
+    (tmp_path / "half-other" / TRAJ_FILE).write_text("{}")
+    found = scan(tmp_path)
+    assert [game.key for game in found.games] == ["good"] == [game.key for game in find_games(tmp_path)]
+    assert found.skipped == {Skipped.UNSUPPORTED: 4, Skipped.UNPROVEN: 3, Skipped.INCOMPLETE: 1}
+
+
+def test_what_is_passed_over_is_not_even_read(tmp_path):
+    write_game(tmp_path / "pick-AppleSliced")
+    (tmp_path / "pick-AppleSliced" / WORLD_FILE).write_text("{")
+    assert scan(tmp_path).skipped == {Skipped.UNSUPPORTED: 1}
 
 
 def test_only_names_below_the_folder_count(tmp_path):
@@ -50,7 +65,10 @@ def test_task_types_are_selected(tmp_path):
 
 
 def test_no_games_is_an_error(tmp_path):
-    with pytest.raises(GameFilesError, match="holds no solvable game"):
+    with pytest.raises(GameFilesError, match="holds no solvable game .passed over: none at all"):
+        find_games(tmp_path)
+    write_game(tmp_path / "unsolvable", solvable=False)
+    with pytest.raises(GameFilesError, match="passed over: 1 x not marked as solvable"):
         find_games(tmp_path)
     with pytest.raises(GameFilesError, match="there is no folder"):
         find_games(tmp_path / "nowhere")

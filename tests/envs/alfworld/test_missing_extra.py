@@ -18,6 +18,24 @@ def test_the_id_is_known_and_says_what_to_install():
 
 
 def test_language_matching_and_goals_need_no_extra():
-    names = ("expert", "game_files", "goal", "matching", "search", "text_task", "wording", "world")
+    names = (
+        "expert",
+        "game_files",
+        "goal",
+        "processes",
+        "schematic",
+        "search",
+        "text_task",
+        "view",
+        "wording",
+        "world",
+    )
     done = run(f"import importlib\nfor name in {names}: importlib.import_module(f'envs.alfworld.{{name}}')")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_commands_say_it_too():
+    for arguments in (["fetch"], ["generate"], ["list", "tiny"]):
+        done = run(f"sys.argv = ['croupier', 'alfworld', *{arguments}]\nfrom cluster.cli import main; main()")
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.startswith("EnvSetupError: ALFWorld is an optional extra"), done.stderr

@@ -8,7 +8,7 @@ pytest.importorskip("alfworld", reason="needs the extra croupier[alfworld]")
 from envs.alfworld import panels
 from envs.alfworld.errors import GameFilesError, GenerationError
 from envs.alfworld.generator import MANIFEST_FILE, Panel
-from envs.alfworld.panels import PANELS, panel_folder
+from envs.alfworld.panels import PANELS, is_generated, panel_folder, panel_home, write_whole
 from envs.alfworld.scene import Difficulty
 from envs.alfworld.sources import games_folder
 
@@ -18,10 +18,12 @@ def written(tmp_path, monkeypatch):
     """Panels that write a manifest only, and the folders in which they did."""
     folders = []
 
-    def write(panel, folder):
+    def write(panel, folder, workers, done):
         folders.append(folder)
+        done(panel.games, panel.games)
         (folder / "json_2.1.1" / "train").mkdir(parents=True)
         (folder / MANIFEST_FILE).write_text(json.dumps({"recipe": str(panel)}))
+        return "digest"
 
     monkeypatch.setenv("CROUPIER_CACHE", str(tmp_path))
     monkeypatch.setattr(panels, "write_panel", write)
@@ -36,6 +38,21 @@ def test_a_panel_is_written_once_and_under_its_name_only_when_whole(written, tmp
     assert json.loads((folder / MANIFEST_FILE).read_text())["recipe"] == str(PANELS["tiny"])
 
 
+def test_it_is_known_whether_a_panel_is_there_and_progress_is_told(written):
+    told = []
+    assert not is_generated(panel_home("tiny"))
+    assert panel_folder("tiny", done=lambda *numbers: told.append(numbers)) == panel_home("tiny")
+    assert is_generated(panel_home("tiny")) and told == [(84, 84)]
+
+
+def test_a_folder_that_holds_something_is_left_alone(written, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert write_whole(PANELS["tiny"], tmp_path / "empty") == "digest"
+    with pytest.raises(GenerationError, match="empty is not an empty folder"):
+        write_whole(PANELS["tiny"], tmp_path / "empty")
+    assert len(written) == 1
+
+
 def test_another_recipe_gets_another_folder(written, monkeypatch):
     names = {panel_folder(name).name for name in PANELS}
     monkeypatch.setattr(panels, "GENERATOR_VERSION", panels.GENERATOR_VERSION + 1)
@@ -43,7 +60,7 @@ def test_another_recipe_gets_another_folder(written, monkeypatch):
 
 
 def test_a_failed_generation_leaves_nothing(written, tmp_path, monkeypatch):
-    def fail(panel, folder):
+    def fail(panel, folder, workers, done):
         (folder / "half").write_text("")
         raise GenerationError("no such luck")
 
@@ -88,7 +105,7 @@ def test_sources_of_games(written, tmp_path, monkeypatch):
 
 def test_missing_sources_are_named(written, tmp_path, monkeypatch):
     monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(GameFilesError, match="nowhere.*alfworld-download"):
+    with pytest.raises(GameFilesError, match="nowhere.*croupier alfworld fetch"):
         games_folder("official", "train")
     with pytest.raises(GameFilesError, match="'huge' is none of them"):
         games_folder("huge", "train")

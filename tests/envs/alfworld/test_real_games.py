@@ -65,10 +65,10 @@ def test_seen_games_share_the_layout_but_not_the_game(panel):
     assert len(set(worlds)) == len(worlds)
 
 
-def test_another_process_writes_the_same_bytes(panel, tmp_path):
+def test_other_processes_write_the_same_bytes(panel, tmp_path):
     code = (
         "import sys; from pathlib import Path; from envs.alfworld.generator import *; "
-        f"from envs.alfworld.scene import Difficulty; print(write_panel({PANEL!r}, Path(sys.argv[1])))"
+        f"from envs.alfworld.scene import Difficulty; print(write_panel({PANEL!r}, Path(sys.argv[1]), 2))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
@@ -102,8 +102,9 @@ def test_the_searching_player_wins_even_when_disturbed(panel, noise):
     env.close()
 
 
-def test_the_environment_conforms(panel):
-    report = check_env("alfworld/Text-v0", games=str(panel), task_types=["pick_and_place_simple"], episodes=2)
+@pytest.mark.parametrize("env_id", ["alfworld/Text-v0", "alfworld/Schematic-v0"])
+def test_the_environment_conforms(panel, env_id):
+    report = check_env(env_id, games=str(panel), task_types=["pick_and_place_simple"], max_steps=12, episodes=2)
     assert report.passed, str(report)
 
 
@@ -136,6 +137,12 @@ def test_a_game_goes_on_while_another_engine_starts_one(panel):
 
     quiet = play(False)
     assert quiet[-1].won and play(True) == quiet
+
+
+def test_the_programs_arguments_are_left_alone(panel, engine, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mine", "--own"])
+    engine.start(find_games(panel / DATA_FOLDER / "train")[0].path)
+    assert sys.argv == ["mine", "--own"]
 
 
 def test_propositions_of_past_games_are_forgotten(panel, engine):

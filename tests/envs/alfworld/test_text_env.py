@@ -1,6 +1,5 @@
 """The environment's own rules, against a scripted stand-in for the engine (not the real one)."""
 
-import json
 from typing import Any
 
 import gymnasium
@@ -8,52 +7,19 @@ import pytest
 
 pytest.importorskip("alfworld", reason="needs the extra croupier[alfworld]")
 
-from envs.alfworld import text_env
-from envs.alfworld.engine import EngineState
 from envs.alfworld.errors import EngineError
 from envs.alfworld.text_env import AlfworldText
 from envs.errors import ResetOptionsError
-from tests.envs.alfworld.test_game_files import write_game
-from tests.envs.alfworld.worlds import at, holding, kitchen
-
-COMMANDS = ("go to cabinet 1", "go to countertop 1", "take mug 1 from countertop 1", "look", "win")
-INTRO = "You are in the middle of a room. You see a countertop 1.\nYour task is to: look at mug under the desklamp."
-
-
-class ScriptedEngine:
-    """Worlds follow the commands by table; it is a fake."""
-
-    def __init__(self) -> None:
-        self.sent: list[str] = []
-
-    def start(self, path):
-        self.changes: tuple[str, ...] = ()
-        return EngineState(INTRO, COMMANDS, False, kitchen())
-
-    def send(self, command):
-        self.sent.append(command)
-        if command.startswith("take"):
-            self.changes = (*at("loc 3"), *holding("mug 1", "countertop 1"))
-        elif command == "look":
-            self.changes = at("loc 3")
-        if command == "win":
-            self.changes = (*at("loc 3"), *holding("mug 1", "countertop 1"), "istoggled desklamp 1")
-        return EngineState(f"You did: {command}.", COMMANDS, command == "win", kitchen(*self.changes))
+from tests.envs.alfworld.scripted_engine import COMMANDS, install
 
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     """Environments of three games on one scripted engine."""
-    params = {"object_target": "Mug", "parent_target": "", "toggle_target": "DeskLamp"}
-    for name in "abc":
-        write_game(tmp_path / name, "look_at_obj_in_light", params=params)
-    engine = ScriptedEngine()
-    monkeypatch.setenv("CROUPIER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(text_env, "borrow", lambda: engine)
-    monkeypatch.setattr(text_env, "give_back", lambda engine: None)
+    found = install(tmp_path, monkeypatch)
 
     def build(**kwargs: Any) -> AlfworldText:
-        env = AlfworldText(games=str(tmp_path), **kwargs)
+        env = AlfworldText(**found, **kwargs)
         env.reset(seed=0)
         return env
 
@@ -83,13 +49,8 @@ def test_text_that_names_no_command_costs_one_and_changes_nothing(make):
     observation, reward, terminated, truncated, info = env.step("fly\nto the moon")
     assert (observation, reward, terminated, truncated) == ("Nothing happens.", -1.0, False, False)
     assert (info["legal"], info["command"], info["observation"]) == (False, "", "Nothing happens.")
-    assert info["history"] == [("fly to the moon", "Nothing happens.")]
     assert env._engine.sent == []
     assert env.step("I LOOK around")[4]["command"] == "look"
-
-
-def test_endless_text_is_quoted_in_part(make):
-    assert make().step("fly " * 10_000)[4]["history"][0][0] == ("fly " * 50)[:200]
 
 
 def test_a_failed_reset_leaves_no_episode(make, monkeypatch):
@@ -123,15 +84,13 @@ def test_illegal_text_counts_as_a_step(make):
     assert [env.step("fly")[3] for _ in range(2)] == [False, True]
 
 
-@pytest.mark.parametrize("memory", [0, 1, 2])
-def test_history_holds_the_last_pairs(make, memory):
-    env = make(memory=memory)
+def test_what_every_state_tells(make):
+    env = make()
     for command in ("look", "go to countertop 1", "look"):
         info = env.step(command)[4]
-    commands = ["look", "go to countertop 1", "look"][3 - memory :]
-    assert info["history"] == [(command, f"You did: {command}.") for command in commands]
-    assert info["steps"] == 3
+    assert (info["observation"], info["steps"]) == ("You did: look.", 3)
     assert info["room"].endswith("a countertop 1.") and info["task"] == "look at mug under the desklamp"
+    assert "history" not in info and "memory" not in info, "what is remembered is not the environment's business"
 
 
 def test_the_seed_alone_decides_the_games(make):
@@ -155,10 +114,8 @@ def test_a_game_can_be_chosen(make):
 def test_infos_are_copies(make):
     env = make()
     info = env.step("look")[4]
-    before = json.dumps(info)
     info["admissible_commands"].clear()
     assert env.step("look")[4]["admissible_commands"] == list(COMMANDS)
-    assert json.loads(before)["history"] == [["look", "You did: look."]] == [list(pair) for pair in info["history"]]
 
 
 def test_a_won_game_has_no_advice_left(make):
@@ -182,7 +139,6 @@ def test_misuse_is_named(make):
         env.step(3)
     for kwargs, message in [
         ({"max_steps": 0}, "max_steps"),
-        ({"memory": -1}, "memory"),
         ({"goal_reward": "double"}, "'double'"),
         ({"expert": "human"}, "'human'"),
     ]:

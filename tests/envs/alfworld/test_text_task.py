@@ -1,10 +1,11 @@
 import json
 
-import gymnasium
 import numpy as np
 import pytest
 
-from envs.alfworld.text_task import AlfworldTextTask
+from envs import PromptSwitches
+from envs.alfworld.text_task import LONGEST_COMMAND_CHARS, AlfworldTextTask
+from envs.memory import Remembered
 
 TASK = AlfworldTextTask()
 ROOM = "You are in the middle of a room. Looking quickly around you, you see a cabinet 1, and a fridge 1."
@@ -19,7 +20,6 @@ def info(**changes):
         "room": ROOM,
         "observation": "-= Welcome =- ...",
         "steps": 0,
-        "history": [],
         "admissible_commands": COMMANDS,
         "won": False,
         "expert": ("look", "look around"),
@@ -36,16 +36,39 @@ def test_first_prompt_has_task_room_commands_and_template():
     assert "Welcome" not in prompt and "Now" not in prompt
 
 
-def test_later_prompt_keeps_the_room_and_the_last_commands():
-    history = [("look", "You see nothing."), ("go to cabinet 1", "It is closed.")]
-    prompt = TASK.prompt(None, info(steps=2, history=history, observation="It is closed."))
-    tail = "You gave: look\nAnswer: You see nothing.\nYou gave: go to cabinet 1\nNow: It is closed.\nAdmissible"
-    assert ROOM in prompt and tail in prompt
-
-
-def test_without_memory_only_the_present_is_told():
+def test_later_prompt_tells_the_room_the_present_and_nothing_else():
     prompt = TASK.prompt(None, info(steps=7, observation="Nothing happens."))
-    assert "\nNow: Nothing happens.\n" in prompt and "You gave" not in prompt
+    assert ROOM in prompt and "\nNow: Nothing happens.\nAdmissible" in prompt
+    assert "Welcome" not in prompt and "You gave" not in prompt
+
+
+def test_the_first_state_is_remembered_without_what_every_prompt_tells():
+    assert TASK.recall(None, info()) == ""
+    assert TASK.recall(None, info(steps=1, observation="It is closed.")) == "It is closed."
+
+
+def test_memory_stands_before_the_task_and_the_room():
+    memory = (Remembered("", "look", None), Remembered("You see nothing.", "go to cabinet 1", None))
+    text = TASK.query(None, info(steps=2, observation="It is closed.", memory=memory)).text
+    lines = text.splitlines()
+    assert lines[:3] == [
+        "Earlier in this episode:",
+        "- You gave: look",
+        "- You see nothing. You gave: go to cabinet 1",
+    ]
+    assert lines[5:7] == [ROOM, "Now: It is closed."]
+
+
+def test_two_steps_are_remembered_by_default():
+    assert AlfworldTextTask.default_memory == 2
+
+
+def test_without_thoughts_the_command_alone_is_asked_for_and_given():
+    task = AlfworldTextTask()
+    task.switches = PromptSwitches(thoughts=False)
+    prompt = task.prompt(None, info())
+    assert json.loads(prompt[prompt.index("{") :]) == {"action": "<one admissible command, word by word>"}
+    assert task.expert(info(), np.random.default_rng(0)) == '{"action": "look"}'
 
 
 def test_the_expert_is_kept_out_of_the_prompt():
@@ -74,8 +97,18 @@ def test_an_expert_without_advice_says_why():
 def test_actions_are_the_games_own_commands():
     assert TASK.legal_actions(info()) == COMMANDS
     assert TASK.env_action(" Go to CABINET 10 ", info()) == "go to cabinet 10"
-    with pytest.raises(gymnasium.error.InvalidAction, match="'go to cabinet 2' names no admissible command"):
-        TASK.env_action("go to cabinet 2", info())
+
+
+def test_text_that_names_no_command_is_sent_as_it_is():
+    assert TASK.env_action("go to cabinet 2", info()) == "go to cabinet 2"
+    assert TASK.fallback("fly\nto  the moon", info()) == "fly to the moon"
+    assert TASK.fallback("", info()) == ""
+
+
+def test_text_that_is_longer_than_any_command_is_sent_as_none():
+    longest = "x" * LONGEST_COMMAND_CHARS
+    assert TASK.fallback(longest, info()) == longest
+    assert TASK.fallback(longest + "x", info()) == ""
 
 
 def test_success_is_the_completed_task_whatever_was_paid():
