@@ -1,5 +1,7 @@
 """The capacity rule under random arrivals, losses and slow publishes."""
 
+from collections.abc import Hashable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,9 +14,9 @@ class Simulation:
 
     def __init__(self, batch: int, chunk: int, staleness: int) -> None:
         self.flow, self.chunk, self.bound = Flow(batch, staleness), chunk, staleness
-        self.began: dict[int, int] = {}
+        self.began: dict[Hashable, int] = {}
         self.running: list[int] = []
-        self.batches: list[list[int]] = []
+        self.batches: list[list[Hashable]] = []
         self.ages: list[int] = []
 
     def begin(self, pick: int) -> None:
@@ -89,7 +91,8 @@ def test_whatever_happened_before_the_run_can_always_go_on(chunks, staleness, ev
 
 def test_without_staleness_it_is_lock_step():
     flow = Flow(batch_rows=16, max_staleness=0)
-    flow.begin("a", 8), flow.begin("b", 8)
+    flow.begin("a", 8)
+    flow.begin("b", 8)
     assert flow.room_rows == 0
     flow.arrive("b")
     assert flow.take() is None

@@ -1,0 +1,43 @@
+"""`croupier bench`: one command per benchmark, and one for all. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="bench",
+    help="Measure what things cost: prints tables, writes JSON.",
+    no_args_is_help=True,
+)
+
+QuickOption = Annotated[bool, typer.Option("--quick", help="A smoke run of seconds; its numbers have no weight")]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", dir_okay=False, help="Write the result to this file  [default: .bench/NAME.json]"),
+]
+SoakOption = Annotated[bool, typer.Option("--soak", help="Also the parts that run for minutes")]
+
+
+@app.command()
+def envs(quick: QuickOption = False, soak: SoakOption = False, json_file: JsonOption = None) -> None:
+    """Environments: reset, step, picture, prompt, memory, start-up, beside what the original had to do."""
+    from cluster.bench.registry import BenchSettings
+    from cluster.bench.suite import bench
+
+    bench("envs", BenchSettings(quick=quick, soak=soak), json_file)
+
+
+@app.command("all")
+def every(
+    quick: QuickOption = False,
+    soak: SoakOption = False,
+    folder: Annotated[Path, typer.Option("--out", file_okay=False, help="Folder of the JSON files")] = Path(".bench"),
+) -> None:
+    """Every benchmark, one after the other."""
+    from cluster.bench.registry import BenchSettings
+    from cluster.bench.suite import bench_all
+
+    bench_all(BenchSettings(quick=quick, soak=soak), folder)

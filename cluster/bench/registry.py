@@ -1,0 +1,58 @@
+"""The benchmarks by name; one is imported only when it runs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+from cluster.bench.result import Findings
+from cluster.progress import RunProgress
+from protocol.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """How thoroughly to measure."""
+
+    quick: bool = False
+    """Few and short repeats: to see that the benchmark works, in seconds."""
+    soak: bool = False
+    """Also the parts that run for minutes to show what only time shows."""
+
+
+Measure = Callable[[BenchSettings, RunProgress], Findings]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark that can be run by name."""
+
+    name: str
+    about: str
+    module: str
+    """Holds the function `measure`, a `Measure`."""
+
+    def load(self) -> Measure:
+        """The function that measures."""
+        return import_module(self.module).measure
+
+
+BENCHMARKS = (
+    Benchmark("envs", "Cost of environments: reset, step, picture, prompt, memory, start-up", "cluster.bench.envs"),
+)
+
+
+def find(name: str) -> Benchmark:
+    """The benchmark of that name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    by_name = {benchmark.name: benchmark for benchmark in BENCHMARKS}
+    if name in by_name:
+        return by_name[name]
+    near = difflib.get_close_matches(name.lower(), by_name, n=1)
+    cure = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(map(repr, by_name))}"
+    raise ConfigError(f"There is no benchmark {name!r}.", cure)
