@@ -7,6 +7,7 @@ can be beyond it): that ends the episode, and is counted.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -113,20 +114,18 @@ def demonstrate(
 def canary_prompts(
     make_env: Callable[[], tuple[gymnasium.Env, TaskAdapter]], encoder: PromptEncoder, *, count: int, seed: int
 ) -> tuple[CanaryPrompt, ...]:
-    """First states of `count` episodes with the expert's responses.
-
-    Raises:
-        ExpertFailed: The expert knows nothing to say in any episode.
-    """
+    """First states of `count` episodes with the expert's responses, or with some action where it knows none."""
     env, adapter = make_env()
-    identity, patience = SlotIdentity("canaries", "canary", 0, seed), Patience()
+    identity = SlotIdentity("canaries", "canary", 0, seed)
     prompts: list[CanaryPrompt] = []
     with closing(EnvSlot(env, adapter, encoder, FrameEncoder(), identity)) as slot:
-        while len(prompts) < count:
+        for _ in range(count):
             slot.reset()
-            text, state = _answer(slot, patience), slot.state
-            if text is None:
-                continue
+            state = slot.state
+            try:
+                text = adapter.expert(state.info, slot.draw("expert"))
+            except ValueError:  # any text proves weights as well
+                text = json.dumps({"action": state.legal[0]})
             prompts.append(
                 CanaryPrompt(
                     prompt_token_ids=state.prompt_token_ids,
@@ -137,7 +136,7 @@ def canary_prompts(
     return tuple(prompts)
 
 
-def _answer(slot: EnvSlot, patience: Patience, noise: float = 0.0) -> str | None:
+def _answer(slot: EnvSlot, patience: Patience, noise: float) -> str | None:
     """The expert's response to the slot's state; None where it knows none, which ends the episode."""
     adapter = slot.state.adapter
     try:

@@ -23,7 +23,7 @@ def run_card(config: RunConfig, results: dict[str, Any], totals: dict[str, float
     """
     return {
         "name": config.name,
-        "env": config.env.id,
+        "env": config.env.label,
         "seed": config.seed,
         "deterministic": config.deterministic,
         "versions": versions(),

@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cluster.alfworld_commands import app as alfworld_app
+from cluster.bench.cli import app as bench_app
 from envs.errors import EnvError
 from protocol.errors import CroupierError
 
@@ -24,6 +26,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(alfworld_app)
+app.add_typer(bench_app)
 
 ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, e.g. cluster/configs/local.yaml")]
 OverrideArgument = Annotated[
@@ -98,11 +102,13 @@ def play(
     episodes: Annotated[int, typer.Option(min=1)] = 1,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Path | None, typer.Option(file_okay=False, help="Save the frames here as PNG")] = None,
+    overrides: OverrideArgument = None,
 ) -> None:
     """Step an environment, print the dialogue, save the frames."""
     from cluster.play import play_episodes
 
-    play_episodes(env, policy, episodes=episodes, seed=seed, out=out, console=Console(highlight=False))
+    console = Console(highlight=False)
+    play_episodes(env, policy, episodes=episodes, seed=seed, out=out, console=console, overrides=overrides or [])
 
 
 @app.command("check-env")

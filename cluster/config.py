@@ -8,34 +8,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from yaml import YAMLError
 
 from actors.config import ServerConfig
+from cluster.config_part import Part
+from cluster.env_config import EnvConfig
 from learner.config import LearnerConfig, SFTConfig
 from learner.tiny.config import TinyVLMConfig
 from protocol.errors import ConfigError
-
-
-class Part(BaseModel):
-    """Base of every configuration part: immutable, unknown keys refused, `name=2024` read as text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
-
-
-class EnvConfig(Part):
-    """Which environment is played."""
-
-    id: str = "gym_cards/NumberLine-v0"
-    """A registered id, or `module:EnvClass` of a user's own environment."""
-    adapter: str | None = None
-    """`module:AdapterClass`. None: the one registered with the id, or the one in the environment's own module."""
-    kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the environment's constructor."""
 
 
 class ModelConfig(Part):
@@ -85,6 +70,9 @@ class WorkersConfig(Part):
     """CPU share that Ray reserves for a worker (in local mode only a label)."""
     max_restarts: int = Field(default=3, ge=0)
     """How often each worker may be restarted before the run fails."""
+    max_memory_mb: int | None = Field(default=2048, ge=1)
+    """A worker that takes more after a rollout, in MB (10^6 bytes), is started anew and goes on where it was:
+    environments may leak. That is not counted as a restart. None: no limit."""
     rollout_timeout_s: float = Field(default=3600.0, gt=0.0)
     """Longest wait for one rollout or one evaluation panel, in seconds."""
 
@@ -184,8 +172,17 @@ class RunConfig(Part):
             "deterministic": self.deterministic,
             "seed": self.seed,
             "vision_adapters": self.learner.lora.targets != "language",
+            "max_images_per_prompt": max(self.servers.max_images_per_prompt, self.env.max_images_per_prompt),
         }
         return self.servers.model_copy(update=derived)
+
+    @property
+    def method(self) -> LearnerConfig:
+        """`learner` as the learner takes it: without its placement, with the lambda of each mixture component."""
+        own = {name: part.thought_weight for name, part in self.env.mixture.items() if part.thought_weight is not None}
+        values: dict[str, Any] = {name: getattr(self.learner, name) for name in LearnerConfig.model_fields}
+        values["ppo"] = self.learner.ppo.model_copy(update={"thought_weights": self.learner.ppo.thought_weights | own})
+        return LearnerConfig(**values)
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
@@ -238,6 +235,12 @@ def _check_gpus(config: RunConfig) -> None:
 
 def _check_derived(config: RunConfig) -> None:
     """What follows from other keys is not set by itself, or a value would be ignored in silence."""
+    for name in sorted(config.learner.ppo.thought_weights.keys() & config.env.mixture.keys()):
+        if config.env.mixture[name].thought_weight is not None:
+            raise ValueError(
+                f"learner.ppo.thought_weights.{name} and env.mixture.{name}.thought_weight set the same number: "
+                "leave one out"
+            )
     servers = config.servers
     if servers.deterministic and not config.deterministic:
         raise ValueError("servers.deterministic follows deterministic: set deterministic=true instead")
@@ -346,8 +349,13 @@ def _explain(error: Any) -> str:
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Field names of the model that sits at `location`."""
     model: type[BaseModel] = RunConfig
+    names_an_entry = False
     for part in location:
+        if names_an_entry:  # such as a component of a mixture: the user's name, no key
+            names_an_entry = False
+            continue
         annotation = model.model_fields[str(part)].annotation
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+        names_an_entry = get_origin(annotation) is dict
     return list(model.model_fields)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from cluster.config import EnvConfig
+from cluster.alfworld_scenes import generate_scenes
+from cluster.env_config import EnvConfig
 from cluster.evaluation import EvaluationResult, Panel, evaluate
 from cluster.model_stage import env_maker
 from cluster.progress import RunProgress
@@ -34,8 +35,9 @@ def evaluate_run_or_model(
     """
     source = find_policy(run_or_model, overrides)
     config, env = source.config, source.env(env_id)
-    env_maker(env)()[0].close()  # a misspelled id is reported before anything starts
     progress = RunProgress()
+    generate_scenes(env, progress)
+    env_maker(env)()[0].close()  # a misspelled id is reported before anything starts
     with ExitStack() as resources:
         with progress.phase("start inference servers and rollout workers"):
             served = resources.enter_context(served_policy(source))
@@ -48,7 +50,7 @@ def evaluate_run_or_model(
                 seeds, served.policy_version, at, config.workers.rollout_timeout_s, meanwhile=served.servers.supervise
             )
 
-        with progress.phase(f"evaluate {env.id}"):
+        with progress.phase(f"evaluate {env.label}"):
             return evaluate(play, Panel(env, seed, episodes), served.policy_version, temperature)
 
 

@@ -10,13 +10,13 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from cluster.config import EnvConfig
-from cluster.metrics import episode_metrics
+from cluster.env_config import EnvConfig
+from cluster.metrics import by_task, episode_metrics, recognition
 from protocol.episode import EpisodeResult
 
 
@@ -34,8 +34,12 @@ class Panel:
         return [int(s) + 2**30 for s in drawn]
 
     def digest(self) -> str:
-        """SHA-256 over environment, adapter, arguments and reset seeds (hex)."""
-        key = [self.env.id, self.env.adapter, self.env.kwargs, self.seeds()]
+        """SHA-256 over environments, adapters, arguments and reset seeds (hex); how prompts are worded is no part."""
+        env = self.env
+        played: list[Any] = [env.id, env.adapter, env.kwargs]
+        if env.mixture:
+            played = [[name, c.id, c.adapter, c.kwargs, c.weight] for name, c in env.mixture.items()]
+        key = [*played, self.seeds()]
         return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -63,6 +67,9 @@ class EvaluationResult:
     recognition_accuracy: float
     """Share of probed steps whose perception fields were all right; NaN where the task has no probe."""
     per_task: dict[str, dict[str, float]]
+    """Sums by task; in a mixture by component, and by the component's own tasks."""
+    recognition: dict[str, float] = field(default_factory=dict)
+    """For every perception field the share of steps at which it was read right; empty in cards of older runs."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; NaN becomes null."""
@@ -92,9 +99,9 @@ def evaluate(
         temperature: 0 for greedy.
     """
     results = play(panel.seeds(), temperature)
-    tasks = sorted({r.task for r in results})
+    tasks = by_task(results) or {panel.env.label: results}
     return EvaluationResult(
-        env=panel.env.id,
+        env=panel.env.label,
         episodes=len(results),
         seed=panel.seed,
         greedy=temperature == 0,
@@ -103,7 +110,8 @@ def evaluate(
         panel_digest=panel.digest(),
         success_ci95=wilson_interval(sum(r.success for r in results), len(results)),
         env_errors=sum(r.env_error for r in results),
-        per_task={t or panel.env.id: _task_row([r for r in results if r.task == t]) for t in tasks},
+        per_task={name: _task_row(own) for name, own in tasks.items()},
+        recognition=recognition(results),
         **episode_metrics(results),
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from actors.worker import RolloutReport
 from cluster.run_dir import RunDir
+from cluster.worker_memory import MB
 from protocol.episode import EpisodeResult
 
 
@@ -66,6 +67,23 @@ def episode_metrics(episodes: Sequence[EpisodeResult]) -> dict[str, float]:
     }
 
 
+def recognition(episodes: Sequence[EpisodeResult]) -> dict[str, float]:
+    """For every perception field the share of steps at which it was read right."""
+    names = sorted({name for e in episodes for name in e.recognition})
+    sums = {name: [e.recognition[name] for e in episodes if name in e.recognition] for name in names}
+    return {name: sum(right for right, _ in own) / sum(probed for _, probed in own) for name, own in sums.items()}
+
+
+def by_task(episodes: Sequence[EpisodeResult]) -> dict[str, list[EpisodeResult]]:
+    """Episodes of every task that has a name; "house/heat" counts for the component "house" as well."""
+    groups: dict[str, list[EpisodeResult]] = {}
+    for episode in episodes:
+        parts = episode.task.split("/") if episode.task else []
+        for end in range(1, len(parts) + 1):
+            groups.setdefault("/".join(parts[:end]), []).append(episode)
+    return dict(sorted(groups.items()))
+
+
 def rollout_metrics(reports: Sequence[RolloutReport], wall_s: float) -> dict[str, float]:
     """Metrics of one rollout over all workers; `wall_s` is how long the driver waited for it, in seconds."""
     episodes = [e for report in reports for e in report.episodes]
@@ -73,11 +91,17 @@ def rollout_metrics(reports: Sequence[RolloutReport], wall_s: float) -> dict[str
     values = {f"rollout/{k}": v for k, v in episode_metrics(episodes).items()}
     # The invalid rate counts every sampled step, also those of episodes that are still open.
     values["rollout/invalid_rate"] = sum(r.invalid_steps for r in reports) / max(1, steps)
+    values |= {f"rollout/recognition/{name}": share for name, share in recognition(episodes).items()}
+    for task, own in by_task(episodes).items():
+        sums = episode_metrics(own)
+        values |= {f"rollout/{task}/{key}": sums[key] for key in ("success_rate", "mean_return", "invalid_rate")}
+        values[f"rollout/{task}/episodes"] = len(own)
     values |= {
         "rollout/episodes": len(episodes),
         "rollout/env_steps": steps,
         "rollout/env_errors": sum(r.env_errors for r in reports),
         "rollout/sampled_tokens": sum(r.sampled_tokens for r in reports),
+        "rollout/worker_rss_max_mb": max((r.rss_bytes for r in reports), default=0) / MB,
         "speed/env_steps_per_s": steps / wall_s,
         "speed/sampled_tokens_per_s": sum(r.sampled_tokens for r in reports) / wall_s,
         "time/rollout_s": wall_s,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,41 @@ from PIL import Image
 from rich.console import Console
 
 from actors.parsing import parse_action
-from cluster.config import EnvConfig
+from cluster.alfworld_scenes import generate_scenes
+from cluster.config import default_config
+from cluster.env_config import EnvConfig
 from cluster.model_stage import env_maker
-from envs.base import TaskAdapter
-from protocol.errors import ConfigError
+from cluster.progress import RunProgress
+from envs.base import Query, TaskAdapter
+from protocol.errors import ConfigError, ExpertFailed
+from protocol.trajectory import ParseStatus
 
 Respond = Callable[[TaskAdapter, Any, dict[str, Any]], str]
 """Adapter, observation and info to the text of a response."""
 
 
-def play_episodes(env_id: str, policy: str, *, episodes: int, seed: int, out: Path | None, console: Console) -> None:
+def play_episodes(
+    env_id: str,
+    policy: str,
+    *,
+    episodes: int,
+    seed: int,
+    out: Path | None,
+    console: Console,
+    overrides: Sequence[str] = (),
+) -> None:
     """Play whole episodes and print the prompt where it is new, and response, action and reward of every step.
+
+    What is printed and saved is what a policy is given: the memory of the episode and marks on pictures included.
 
     Args:
         env_id: Registered id, or `module:EnvClass`; empty for the run's own environment (without a run: NumberLine).
         policy: `human`, `expert`, `random`, or a run directory, a checkpoint or a model folder.
         episodes: How many.
         seed: Of the first episode; the following count up.
-        out: Folder for the frames as PNG, one per state; None saves none.
+        out: Folder for the frames as PNG; None saves none.
         console: Where to print.
+        overrides: `key=value` pairs such as `env.prompt.memory=2`, on top of the run's configuration or the defaults.
 
     Raises:
         ConfigError: There is no such policy.
@@ -40,7 +56,8 @@ def play_episodes(env_id: str, policy: str, *, episodes: int, seed: int, out: Pa
     """
     rng = np.random.default_rng(seed)
     with ExitStack() as resources:
-        env_config, respond = _policy(policy, env_id, rng, console, resources)
+        env_config, respond = _policy(policy, env_id, overrides, rng, console, resources)
+        generate_scenes(env_config, RunProgress(console))
         env, adapter = env_maker(env_config)()
         resources.callback(env.close)
         player = _Player(env, adapter, respond, rng, out, console)
@@ -71,47 +88,57 @@ class _Player:
     def play(self, number: int, seed: int) -> None:
         """Play the episode and print it."""
         observation, info = self._env.reset(seed=seed)
-        self._console.print(f"[bold]episode {number}[/] (seed {seed})")
+        task = self._adapter.task(info)
+        _say(self._console, f"episode {number} (seed {seed}){f', {task}' if task else ''}", style="bold")
         shown, total, step, done = "", 0.0, 0, False
         while not done:
-            self._save_frame(observation, info, number, step)
-            prompt = self._adapter.prompt(observation, info)
-            if prompt != shown:
-                _say(self._console, prompt, style="dim")
-                shown = prompt
+            query = self._adapter.query(observation, info)
+            self._save_frames(query, number, step)
+            if query.text != shown:
+                _say(self._console, query.text, style="dim")
+                shown = query.text
             text = self._respond(self._adapter, observation, info)
             action, status = self._choose(text, info)
             observation, reward, terminated, truncated, info = self._env.step(self._adapter.env_action(action, info))
             total, step, done = total + float(reward), step + 1, terminated or truncated
             _say(self._console, f"  {text}\n  -> {action!r} ({status}), reward {float(reward):+g}")
-        self._save_frame(observation, info, number, step)
+        self._save_frames(self._adapter.query(observation, info), number, step)
         end = "terminated" if terminated else "truncated"
         success = "success" if self._adapter.success(total, info) else "no success"
         self._console.print(f"[bold]{end}[/] after {step} steps, return {total:+g}: {success}")
 
     def _choose(self, text: str, info: dict[str, Any]) -> tuple[str, str]:
-        """The action that the text names, or else a random legal one; and how the text was understood."""
-        legal = list(self._adapter.legal_actions(info))
-        parsed = parse_action(text, self._adapter.action_names or legal, legal)
-        named = parsed.name if parsed.name in legal else None
-        return named or legal[int(self._rng.integers(len(legal)))], parsed.status.value
+        """What is played, which is as in rollouts the task's fallback or a random legal action where the text names
+        none; and how the text was understood."""
+        adapter, legal = self._adapter.component(info), list(self._adapter.legal_actions(info))
+        parsed = parse_action(text, adapter.action_names or legal, legal)
+        action = parsed.name if parsed.status is ParseStatus.OK else adapter.fallback(parsed.value, info)
+        return _random(legal, self._rng) if action is None else action, parsed.status.value
 
-    def _save_frame(self, observation: Any, info: dict[str, Any], episode: int, step: int) -> None:
-        image = self._adapter.image(observation, info)
-        if self._out is None or image is None:
+    def _save_frames(self, query: Query, episode: int, step: int) -> None:
+        """Save the picture of the present state, and those of remembered ones, counted backwards, beside it."""
+        if self._out is None or not query.images:
             return
         self._out.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(self._out / f"episode{episode:03d}-step{step:03d}.png")
+        name = f"episode{episode:03d}-step{step:03d}"
+        for back, image in enumerate(reversed(query.images)):
+            Image.fromarray(image).save(self._out / f"{name}{f'-before{back}' if back else ''}.png")
 
 
 def _policy(
-    name: str, env_id: str, rng: np.random.Generator, console: Console, resources: ExitStack
+    name: str,
+    env_id: str,
+    overrides: Sequence[str],
+    rng: np.random.Generator,
+    console: Console,
+    resources: ExitStack,
 ) -> tuple[EnvConfig, Respond]:
-    env = EnvConfig(id=env_id) if env_id else EnvConfig()
+    if name in ("expert", "random", "human"):
+        env = default_config([f"env.id={env_id}", *overrides] if env_id else overrides).env
     if name == "expert":
-        return env, lambda adapter, observation, info: adapter.expert(info, rng)
+        return env, lambda adapter, observation, info: _expert(adapter, info, rng)
     if name == "random":
-        return env, lambda adapter, observation, info: adapter.expert(info, rng, noise=1.0)
+        return env, lambda adapter, observation, info: _answer(_random(adapter.legal_actions(info), rng))
     if name == "human":
         return env, lambda adapter, observation, info: _ask(adapter, info, console)
     if not Path(name).is_dir():
@@ -121,12 +148,28 @@ def _policy(
     # Ray comes with it.
     from cluster.served import find_policy, served_policy
 
-    source = find_policy(name)
+    source = find_policy(name, overrides)
     env = source.env(env_id)
+    generate_scenes(env, RunProgress(console))
     env_maker(env)()[0].close()  # a misspelled id is reported before anything starts
     _say(console, f"Starting an inference server for {source.package or source.model}", style="dim")
     served = resources.enter_context(served_policy(source))
     return env, served.respond
+
+
+def _expert(adapter: TaskAdapter, info: dict[str, Any], rng: np.random.Generator) -> str:
+    try:
+        return adapter.expert(info, rng)
+    except ValueError as error:
+        raise ExpertFailed(f"The scripted expert knows no answer here: {error}", "play another seed") from error
+
+
+def _random(legal: Sequence[str], rng: np.random.Generator) -> str:
+    return legal[int(rng.integers(len(legal)))]
+
+
+def _answer(action: str) -> str:
+    return json.dumps({"action": action}, ensure_ascii=False)
 
 
 def _ask(adapter: TaskAdapter, info: dict[str, Any], console: Console) -> str:
@@ -135,7 +178,7 @@ def _ask(adapter: TaskAdapter, info: dict[str, Any], console: Console) -> str:
     while True:
         answer = console.input(f"  action, one of {', '.join(legal)}: ", markup=False).strip()
         if answer in legal:
-            return json.dumps({"action": answer})
+            return _answer(answer)
         _say(console, f"  {answer!r} is not among them")
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from cluster.alfworld_scenes import generate_scenes
 from cluster.config import RunConfig, load_config
 from cluster.model_stage import env_maker
 from cluster.placement import check_fits, demand_of, local_gpus
+from cluster.progress import RunProgress
 from cluster.ray_session import resolve_address
 from cluster.run_dir import RunDir
 from learner.model_folder import check_model_folder
@@ -17,8 +19,8 @@ FIXED_ON_RESUME = ("env", "model", "seed", "deterministic", "learner")
 """Keys that must be the same when a run goes on: the checkpoint means nothing under others."""
 
 
-def check_before_start(config: RunConfig) -> None:
-    """Refuse a run that cannot work.
+def check_before_start(config: RunConfig, progress: RunProgress | None = None) -> None:
+    """Refuse a run that cannot work; what its environment needs on disk is made, with `progress` shown.
 
     Raises:
         ConfigError, ModelFolderError, PlacementError, envs.errors.EnvError: What is wrong, and the cure.
@@ -26,6 +28,7 @@ def check_before_start(config: RunConfig) -> None:
     if config.model.path is not None:
         check_model_folder(config.model.path)
     _check_adapter_targets(config)
+    generate_scenes(config.env, progress or RunProgress())
     env, _ = env_maker(config.env)()
     env.close()
     if resolve_address(config.ray) is None:

@@ -13,7 +13,8 @@ import ray
 from actors.frames import FrameEncoder
 from actors.prompting import PromptEncoder
 from actors.sampler import Sample, SampleRequest, SamplingParams
-from cluster.config import EnvConfig, RunConfig, default_config, load_config
+from cluster.config import RunConfig, default_config, load_config
+from cluster.env_config import EnvConfig, SingleEnvConfig
 from cluster.learner_actor import PACKAGE_FOLDER
 from cluster.ray_session import ray_session
 from cluster.run_dir import RunDir
@@ -36,8 +37,17 @@ class PolicySource:
     """Folder of the adapter package; None serves the bare model."""
 
     def env(self, env_id: str) -> EnvConfig:
-        """The run's own environment with its arguments where `env_id` names it or is empty, else that one."""
-        return self.config.env if env_id in ("", self.config.env.id) else EnvConfig(id=env_id)
+        """The run's own environment where `env_id` is empty or names it, else that one.
+
+        Where the run plays a mixture, the name or the id of a component chooses it, with its arguments and prompt.
+        """
+        own = self.config.env
+        if not env_id or (not own.mixture and env_id == own.id):
+            return own
+        for name, component in own.mixture.items():
+            if env_id in (name, component.id):
+                return EnvConfig(**component.model_dump(include=set(SingleEnvConfig.model_fields)))
+        return EnvConfig(id=env_id)
 
 
 def find_policy(run_or_model: str | Path, overrides: Sequence[str] = ()) -> PolicySource:
@@ -75,10 +85,10 @@ class ServedPolicy:
 
     def respond(self, adapter: TaskAdapter, observation: Any, info: dict[str, Any]) -> str:
         """Greedy response to one state."""
-        image = adapter.image(observation, info)
-        frames = [] if image is None else [self._frames.encode(image)]
+        query = adapter.query(observation, info)
+        frames = [self._frames.encode(image) for image in query.images]
         request = SampleRequest(
-            prompt_token_ids=list(self._encoder.encode(adapter.prompt(observation, info), len(frames))),
+            prompt_token_ids=list(self._encoder.encode(query.text, len(frames))),
             images=tuple(f.data for f in frames),
             image_digests=tuple(f.digest for f in frames),
             params=SamplingParams(temperature=0.0, max_tokens=self.source.config.rollout.max_tokens),

@@ -26,8 +26,8 @@ def supervised_only(config: RunConfig) -> Path | None:
     """
     if config.sft is None:
         raise ConfigError("sft is null in this configuration.", "fill in sft.steps and sft.demonstrations")
-    check_before_start(config)
     progress, stop = RunProgress(), StopFlag()
+    check_before_start(config, progress)
     run = RunDir.create(config.runs_dir, config.name)
     save_config(config, run.config)
     with ray_session(config.ray, logical_cpus=1), stop_on_signal(stop, progress):

@@ -62,11 +62,11 @@ def supervised_stage(
     settings = SFTConfig(**stage.model_dump(exclude={"demonstrations"}))
     demonstrations = stage.demonstrations
     with progress.phase("supervised fine-tuning", total=stage.steps) as phase:
-        batch = make_demonstrations(
+        shown = make_demonstrations(
             config.env, str(model), image_tokens, demonstrations.steps, demonstrations.noise, config.seed
         )
         result = learner.run_sft.remote(
-            str(model), [batch], settings, config.learner.compute, config.seed, str(out_dir)
+            str(model), [shown.batch], settings, config.learner.compute, config.seed, str(out_dir)
         )
         metrics = ask_learner(
             result,
@@ -75,7 +75,9 @@ def supervised_stage(
             stop=stop,
             meanwhile=lambda: _show_step(learner, phase),
         )
-        phase.summarize(f"{stage.steps} steps, loss {metrics['first_loss']:.2f} -> {metrics['final_loss']:.3f}")
+        beyond = f"; {shown.given_up} episode(s) were beyond the expert" if shown.given_up else ""
+        loss = f"loss {metrics['first_loss']:.2f} -> {metrics['final_loss']:.3f}"
+        phase.summarize(f"{stage.steps} steps, {loss}{beyond}")
     return metrics
 
 

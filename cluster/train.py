@@ -39,8 +39,8 @@ def train(config: RunConfig, progress: RunProgress | None = None) -> TrainResult
         ConfigError, ModelFolderError, PlacementError: Before any process is started.
         CroupierError: Whatever ended the run; the last checkpoint stays.
     """
-    check_before_start(config)
     progress = progress or RunProgress()
+    check_before_start(config, progress)
     run = _open_run(config)
     progress.say(f"Run directory: {run.root}")
     result = TrainResult(run)

@@ -11,7 +11,8 @@ import pytest
 import ray
 
 from cluster import cli, evaluate_command
-from cluster.config import EnvConfig, default_config, save_config
+from cluster.config import default_config, save_config
+from cluster.env_config import EnvConfig
 from cluster.evaluation import Panel, evaluate
 from cluster.run_dir import RunDir
 from protocol.errors import AdapterRejected
@@ -152,10 +153,10 @@ def test_check_env_passes_on_number_line(call):
 def test_check_env_fails_with_exit_code_1(call, monkeypatch):
     from envs import check
 
-    finding = check.Finding("prompt", False, "it tells the answer")
+    finding = check.Finding("prompt", "", (check.Problem("it tells the answer", "hide it"),))
     monkeypatch.setattr(check, "check_env", lambda env: check.Report(env, (finding,)))
     code, out, _ = call("check-env", "some/Env-v0")
-    assert code == 1 and "FAIL" in out and "it tells the answer" in out
+    assert code == 1 and "FAIL" in out and "it tells the answer" in out and "cure: hide it" in out
 
 
 def test_check_env_of_nothing_fails_too(call):
@@ -169,8 +170,15 @@ def test_play_prints_the_dialogue_and_saves_frames(call, tmp_path):
     assert len(list((tmp_path / "frames").glob("*.png"))) > 2
 
 
+def test_play_takes_overrides(call):
+    code, out, _ = call("play", "--seed", "5", "env.prompt.text_only=true", "env.prompt.memory=1")
+    assert code == 0 and "The target number is" in out and "Earlier in this episode:" in out
+    code, _, err = call("play", "env.prompt.formula=false")
+    assert code == 2 and "prompt.formula=False means nothing to gym_cards/NumberLine-v0" in err
+
+
 def test_a_module_in_the_working_directory_is_found(call, tmp_path, monkeypatch):
-    source = (ROOT / "tests/envs/user_env.py").read_text().replace("tests.envs.user_env:", "my_own_env:")
+    source = (ROOT / "docs/examples/dots.py").read_text().replace("docs.examples.dots:", "my_own_env:")
     (tmp_path / "my_own_env.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     code, out, _ = call("play", "--env", "my_own_env:DotEnv")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.config import RunConfig, default_config, load_config, save_config, shipped_configs
+from learner.config import LearnerConfig
 from protocol.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -227,3 +228,16 @@ def test_the_engine_follows_the_run():
     assert (config.engine.deterministic, config.engine.seed) == (True, 9)
     assert config.engine.model_copy(update={"deterministic": False, "seed": 0}) == config.servers
     assert default_config(["learner.lora.targets=all"]).engine.vision_adapters
+
+
+def test_the_lambda_of_a_mixture_component_reaches_the_learner():
+    overrides = ["env.mixture.a.thought_weight=0.25", "env.mixture.b.weight=2", "learner.ppo.thought_weights.c=0.75"]
+    config = default_config([*overrides, "learner.ppo.thought_weight=0.4", "learner.gpus=0.5"])
+    assert config.method.ppo.thought_weights == {"a": 0.25, "c": 0.75}
+    assert config.method.ppo.thought_weight == 0.4
+    assert type(config.method) is LearnerConfig
+
+
+def test_one_lambda_is_not_set_in_two_places():
+    with pytest.raises(ConfigError, match=r"thought_weights\.a and env\.mixture\.a\.thought_weight .*leave one out"):
+        default_config(["env.mixture.a.thought_weight=0.25", "learner.ppo.thought_weights.a=0.25"])

@@ -1,12 +1,14 @@
 """Evaluation: the panel is fixed by its name alone, the sums are right, the interval is Wilson's."""
 
+import hashlib
 import json
 import math
 from typing import Any
 
 import pytest
 
-from cluster.config import EnvConfig, default_config
+from cluster.config import default_config
+from cluster.env_config import ComponentConfig, EnvConfig, PromptConfig
 from cluster.evaluation import EvaluationResult, Panel, evaluate, wilson_interval
 from protocol.episode import EpisodeResult
 from tests.cluster.results import LOST, episode
@@ -49,6 +51,39 @@ def test_the_largest_panel_still_has_distinct_seeds():
 def test_the_digest_names_what_is_played(change):
     assert panel().digest() == panel().digest()
     assert panel(**change).digest() != panel().digest()
+
+
+def mixture(**changes: Any) -> EnvConfig:
+    parts = {"dots": ComponentConfig(id="docs.examples.dots:DotEnv", weight=2), "lines": ComponentConfig()}
+    return EnvConfig(mixture=parts | changes)
+
+
+@pytest.mark.parametrize(
+    ("env", "same"),
+    [
+        (mixture(), True),
+        (mixture(lines=ComponentConfig(thought_weight=0.25)), True),
+        (mixture(lines=ComponentConfig(prompt=PromptConfig(thoughts=False, memory=2))), True),
+        (mixture(lines=ComponentConfig(weight=3)), False),
+        (mixture(lines=ComponentConfig(kwargs={"max_position": 4})), False),
+        (mixture(lines=ComponentConfig(id="gym_cards/EZPoints-v0")), False),
+        (mixture(more=ComponentConfig()), False),
+        (EnvConfig(mixture=dict(reversed(mixture().mixture.items()))), False),  # other draws
+        (ENV, False),
+    ],
+)
+def test_the_digest_of_a_mixture_names_components_and_weights(env, same):
+    assert (panel(env=env).digest() == panel(env=mixture()).digest()) is same
+
+
+def test_the_wording_of_prompts_is_no_part_of_a_panel():
+    assert panel(env=EnvConfig(prompt=PromptConfig(text_only=True, memory=2))).digest() == panel().digest()
+
+
+def test_a_panel_without_mixture_has_the_digest_that_it_always_had():
+    """Evaluations of older runs stay comparable."""
+    key = [ENV.id, None, {}, panel().seeds()]
+    assert panel().digest() == hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 
 def test_training_settings_do_not_touch_the_panel():
@@ -99,12 +134,35 @@ def test_tasks_are_summed_apart():
     assert list(evaluation_of(episode()).per_task) == [ENV.id], "one task is called like its environment"
 
 
+def test_a_mixture_is_summed_by_component_and_by_the_components_tasks():
+    results = [episode(task="dots"), episode(task="house/heat"), episode(task="house/cool", **LOST)]
+    result = evaluate(lambda seeds, at: results, panel(env=mixture()), 7, 0.0)
+    assert result.env == "dots+lines"
+    shares = {name: (row["episodes"], row["success_rate"]) for name, row in result.per_task.items()}
+    assert shares == {"dots": (1, 1.0), "house": (2, 0.5), "house/cool": (1, 0.0), "house/heat": (1, 1.0)}
+
+
+def test_recognition_is_told_for_every_field():
+    half = episode(recognition={"cards": (2, 2), "current formula": (0, 2)})
+    rest = episode(recognition={"cards": (1, 2), "dot": (3, 3)})
+    result = evaluation_of(half, rest, episode())
+    assert result.recognition == {"cards": 0.75, "current formula": 0.0, "dot": 1.0}
+    assert json.loads(json.dumps(result.to_json()))["recognition"] == result.recognition
+    assert evaluation_of(episode()).recognition == {}
+
+
+def test_the_card_of_an_older_run_is_still_read():
+    values = evaluation_of(episode()).to_json()
+    del values["recognition"]
+    assert EvaluationResult.from_json(values).recognition == {}
+
+
 def test_the_json_holds_every_promised_key_and_no_nan():
     result = evaluation_of(episode(recognized_steps=0, recognition_steps=0))
     values = json.loads(json.dumps(result.to_json()), parse_constant=pytest.fail)
     promised = (
         "env episodes seed greedy temperature policy_version panel_digest success_rate success_ci95 mean_return "
-        "mean_length invalid_rate truncation_rate recognition_accuracy per_task"
+        "mean_length invalid_rate truncation_rate recognition_accuracy per_task recognition"
     )
     assert set(promised.split()) <= set(values)
     assert values["recognition_accuracy"] is None and len(values["success_ci95"]) == 2

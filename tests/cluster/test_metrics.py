@@ -43,7 +43,8 @@ def test_episode_metrics_of_nothing_are_nan():
 
 
 def test_rollout_metrics_by_hand():
-    values = rollout_metrics([report(episode(), episode(**LOST)), report(env_steps=4, sampled_tokens=100)], wall_s=4.0)
+    small = report(env_steps=4, sampled_tokens=100, rss_bytes=200_000_000)
+    values = rollout_metrics([report(episode(), episode(**LOST), rss_bytes=300_000_000), small], wall_s=4.0)
     expected = {
         "rollout/success_rate": 0.5,
         "rollout/mean_return": -1.0,
@@ -55,11 +56,39 @@ def test_rollout_metrics_by_hand():
         "rollout/env_steps": 20,
         "rollout/env_errors": 2,
         "rollout/sampled_tokens": 300,
+        "rollout/worker_rss_max_mb": 300.0,
         "speed/env_steps_per_s": 5.0,
         "speed/sampled_tokens_per_s": 75.0,
         "time/rollout_s": 4.0,
     }
     assert values == pytest.approx(expected)
+
+
+def test_rollout_metrics_of_a_mixture_are_told_by_component_and_task():
+    cards = episode(task="cards", recognition={"cards": (1, 2)})
+    house = [episode(task="house/heat"), episode(task="house/cool", **LOST, invalid_steps=5)]
+    values = rollout_metrics([report(cards, house[0]), report(house[1])], wall_s=1.0)
+    told = {key: value for key, value in values.items() if key.startswith(("rollout/cards/", "rollout/house/"))}
+    expected = {
+        **{"cards/success_rate": 1.0, "cards/mean_return": 1.0, "cards/invalid_rate": 0.0, "cards/episodes": 1},
+        **{"house/success_rate": 0.5, "house/mean_return": -1.0, "house/invalid_rate": 5 / 12, "house/episodes": 2},
+        "house/heat/success_rate": 1.0,
+        "house/heat/mean_return": 1.0,
+        "house/heat/invalid_rate": 0.0,
+        "house/heat/episodes": 1,
+        "house/cool/success_rate": 0.0,
+        "house/cool/mean_return": -3.0,
+        "house/cool/invalid_rate": 0.5,
+        "house/cool/episodes": 1,
+    }
+    assert told == pytest.approx({f"rollout/{key}": value for key, value in expected.items()})
+    assert values["rollout/recognition/cards"] == 0.5
+    assert values["rollout/success_rate"] == pytest.approx(2 / 3)
+
+
+def test_a_task_without_a_name_is_not_told_twice():
+    keys = rollout_metrics([report(episode())], wall_s=1.0)
+    assert not [key for key in keys if key.count("/") > 1]
 
 
 def test_rows_are_json_and_what_is_not_finite_is_null(tmp_path):

@@ -12,16 +12,24 @@ from rich.console import Console
 import envs
 from cluster import play as play_module
 from cluster.play import play_episodes
+from docs.examples.dots import DotTask
 from envs.errors import UnknownEnvError
-from protocol.errors import ConfigError
+from protocol.errors import ConfigError, ExpertFailed
 
 NUMBER_LINE = "gym_cards/NumberLine-v0"
 
 
-def played(policy: str, env_id: str = NUMBER_LINE, episodes: int = 1, seed: int = 0, out: Path | None = None) -> str:
+def played(
+    policy: str,
+    *overrides: str,
+    env_id: str = NUMBER_LINE,
+    episodes: int = 1,
+    seed: int = 0,
+    out: Path | None = None,
+) -> str:
     text = io.StringIO()
     console = Console(file=text, width=80, highlight=False)
-    play_episodes(env_id, policy, episodes=episodes, seed=seed, out=out, console=console)
+    play_episodes(env_id, policy, episodes=episodes, seed=seed, out=out, console=console, overrides=overrides)
     return text.getvalue()
 
 
@@ -104,7 +112,7 @@ def test_the_end_of_the_input_ends_the_play(monkeypatch, tmp_path):
 
 
 def test_a_users_own_environment():
-    output = played("expert", env_id="tests.envs.user_env:DotEnv")
+    output = played("expert", env_id="docs.examples.dots:DotEnv")
     assert "terminated after 3 steps, return +3: success" in output
     assert "Is the dot left or right?" in output
 
@@ -123,6 +131,65 @@ def test_what_a_policy_says_badly_becomes_a_random_legal_action():
     statuses = re.findall(r"-> '[+-]' \((\w+)\)", out.getvalue())
     assert statuses[:2] == ["unknown_action", "no_action_key"]
     assert "  no idea [/bold]\n" in out.getvalue(), "a response is shown as it is"
+
+
+def test_the_dialogue_shows_what_a_policy_is_given(tmp_path):
+    seed = next(s for s in range(99) if distance(s) == 4)
+    switches = ("env.prompt.memory=2", "env.prompt.memory_frames=true", "env.prompt.marks=envs.marks:grid")
+    output = played("expert", *switches, "env.prompt.thoughts=false", seed=seed, out=tmp_path)
+    assert output.count("Earlier in this episode:") == 2, "the prompt is shown where it is new"
+    assert len(re.findall("^- You gave: [+-]$", output, re.MULTILINE)) == 1 + 2
+    assert '"thoughts"' not in output
+    saved = sorted(path.name for path in tmp_path.iterdir())
+    assert [name for name in saved if "step003" in name] == [
+        f"episode000-step003{back}.png" for back in ("-before1", "-before2", "")
+    ]
+    pictures = {name: np.asarray(Image.open(tmp_path / name)) for name in saved}
+    for back in (1, 2):
+        earlier = pictures[f"episode000-step{3 - back:03d}.png"]
+        assert np.array_equal(pictures[f"episode000-step003-before{back}.png"], earlier)
+    assert (pictures["episode000-step000.png"] == [255, 0, 255]).all(axis=-1).any(), "with the marks on it"
+
+
+def test_a_text_only_task_saves_no_frames(tmp_path):
+    output = played("expert", "env.prompt.text_only=true", seed=5, out=tmp_path)
+    assert output.count("The target number is") == distance(5) and list(tmp_path.iterdir()) == []
+
+
+def test_a_mixture_tells_what_each_episode_plays():
+    parts = ("env.mixture.dots.id=docs.examples.dots:DotEnv", "env.mixture.lines.weight=1")
+    output = played("random", *parts, env_id="", episodes=8)
+    headings = re.findall(r"^episode \d \(seed \d\), (\w+)$", output, re.MULTILINE)
+    assert len(headings) == 8 and set(headings) == {"dots", "lines"}
+    assert "Is the dot left or right?" in output and "-> '+' (ok)" in output
+
+
+def test_an_expert_without_an_answer_is_named():
+    adapter = "env.adapter=tests.cluster.test_model_stage:Mute"
+    with pytest.raises(ExpertFailed, match="knows no answer here: not a word"):
+        played("expert", adapter, env_id="docs.examples.dots:DotEnv")
+    assert "terminated after 3 steps" in played("random", adapter, env_id="docs.examples.dots:DotEnv")
+
+
+class Charging(DotTask):
+    def fallback(self, value, info):
+        return f"{value}!"
+
+    def env_action(self, name, info):
+        return super().env_action("left" if name.endswith("!") else name, info)
+
+
+def test_a_tasks_own_fallback_is_played():
+    env, _ = envs.make("docs.examples.dots:DotEnv")
+    texts = iter(['{"action": "up"}', "left", '{"action": "right"}'])
+    out = io.StringIO()
+    console = Console(file=out, width=80, highlight=False)
+    play_module._Player(env, Charging(), lambda *s: next(texts), np.random.default_rng(0), None, console).play(0, 5)
+    assert re.findall(r"-> '(.*)' \((\w+)\)", out.getvalue()) == [
+        ("up!", "unknown_action"),
+        ("!", "no_action_key"),
+        ("right", "ok"),
+    ]
 
 
 def test_an_unknown_policy_is_named():

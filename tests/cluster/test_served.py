@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config import EnvConfig, default_config, save_config
+from cluster.config import default_config, save_config
+from cluster.env_config import EnvConfig
 from cluster.run_dir import RunDir
 from cluster.served import find_policy
 from protocol.errors import CheckpointError, ConfigError, ModelFolderError
@@ -84,4 +85,17 @@ def test_the_runs_environment_keeps_its_arguments(tmp_path):
     write_model(run.model)
     source = find_policy(run.root)
     assert source.env("") == source.env("gym_cards/NumberLine-v0") == source.config.env
+    assert source.env("gym_cards/Blackjack-v0") == EnvConfig(id="gym_cards/Blackjack-v0")
+
+
+def test_a_component_of_a_runs_mixture_is_chosen_by_its_name_or_id(tmp_path):
+    own = ["env.mixture.words.prompt.text_only=true", "env.mixture.words.kwargs.max_position=4"]
+    run = write_run(tmp_path, *own, "env.mixture.dots.id=docs.examples.dots:DotEnv", "env.mixture.dots.weight=3")
+    write_model(run.model)
+    source = find_policy(run.root)
+    assert source.env("") == source.config.env and source.env("").label == "words+dots"
+    words = source.env("words")
+    assert words == source.env("gym_cards/NumberLine-v0")
+    assert (words.mixture, words.kwargs, words.prompt.text_only) == ({}, {"max_position": 4}, True)
+    assert source.env("dots") == EnvConfig(id="docs.examples.dots:DotEnv")
     assert source.env("gym_cards/Blackjack-v0") == EnvConfig(id="gym_cards/Blackjack-v0")

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from cluster.config import EnvConfig
+from cluster.env_config import EnvConfig
 from cluster.evaluation import EvaluationResult, Panel, evaluate
 from cluster.run_dir import RunDir
 from cluster.summary import print_summary

@@ -1,0 +1,1 @@
+"""Examples of the documentation; tests run every one."""

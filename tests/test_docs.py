@@ -1,0 +1,120 @@
+"""What the documentation quotes is what there is."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import envs
+from actors.parsing import parse_action
+from cluster.config import load_config
+from envs import PromptSwitches, TaskAdapter
+from envs.check import check_env
+from envs.switches import EVERY_TASK
+from protocol.schema import STEP_SCHEMA
+from protocol.trajectory import ParseStatus
+
+DOCS = Path(__file__).parents[1] / "docs"
+EXAMPLE = "docs.examples.dots:DotEnv"
+
+
+def quoted(page: str, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The cells of the table that begins with `heading`, below its first line."""
+    lines = (DOCS / page).read_text("utf-8").splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith(f"| {heading} |")) + 2
+    table = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    return table
+
+
+def test_the_example_is_quoted_in_full_and_short():
+    source = (DOCS / "examples/dots.py").read_text("utf-8")
+    assert quoted("your_own_environment.md", "python")[0] == source
+    assert len(source.splitlines()) <= 50
+    assert f"in {len(source.splitlines())} lines" in (DOCS / "your_own_environment.md").read_text("utf-8")
+
+
+def test_the_report_of_the_kit_is_quoted():
+    shown = quoted("your_own_environment.md", "text")[0].splitlines()
+    told = str(check_env(EXAMPLE)).splitlines()
+    speed = next(index for index, line in enumerate(told) if line.startswith("  ok    speed "))
+    assert shown[speed].startswith("  ok    speed ")
+    assert shown[:speed] + shown[speed + 1 :] == told[:speed] + told[speed + 1 :]
+
+
+def test_the_quoted_complaint_is_the_kits(monkeypatch):
+    _, task = envs.make(EXAMPLE)
+    leaking = "The dot is {side}. Press left or right."
+    monkeypatch.setattr(type(task), "prompt", lambda self, observation, info: leaking.format(**info))
+    assert quoted("your_own_environment.md", "text")[1] in str(check_env(EXAMPLE))
+
+
+def test_the_mixture_is_quoted_in_full_and_loads():
+    path = DOCS / "examples/mixture.yaml"
+    assert quoted("environments.md", "yaml") == [path.read_text("utf-8")]
+    assert load_config(path).env.label == "dots+lines"
+
+
+def test_every_switch_stands_in_the_table_with_its_default():
+    defaults = {True: "`true`", False: "`false`", None: "`null`"}
+    told = {name.strip("`"): default for name, default, *_ in rows("environments.md", "`env.prompt.`")}
+    assert told == {field.name: defaults[field.default] for field in fields(PromptSwitches)}
+
+
+GAMES = ("NumberLine", "EZPoints", "Blackjack", "Points24")
+
+
+def test_the_table_says_who_honours_which_switch():
+    for name, _, _, who in rows("environments.md", "`env.prompt.`"):
+        switch = name.strip("`")
+        honour = {game for game in GAMES if switch in envs.make(f"gym_cards/{game}-v0")[1].switchable}
+        if switch in EVERY_TASK:
+            assert who == "every task"
+        else:
+            assert honour == ({game for game in GAMES if game in who} or set(GAMES)), switch
+            assert "all games" in who or honour != set(GAMES)
+
+
+def test_the_table_of_readings_is_the_parsers():
+    names = (*map(str, range(1, 11)), "+", "stand", "go to cabinet 1", "go to cabinet 10")
+    for cell, _, here in rows("environments.md", "text"):
+        text = re.findall(r"`(.*?)`", cell)[0]
+        parsed = parse_action("{" + text + "}", names, names)
+        assert (parsed.name if parsed.status is ParseStatus.OK else "none") == here, text
+
+
+def test_every_reason_of_the_parser_is_named():
+    page = (DOCS / "environments.md").read_text("utf-8")
+    assert all(f"`{status.value}`" in page for status in ParseStatus if status is not ParseStatus.OK)
+
+
+def test_the_columns_that_are_explained_exist():
+    cells = [cell for cell, _ in rows("environments.md", "column")]
+    assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} < set(STEP_SCHEMA.names)
+
+
+def test_every_method_of_an_adapter_is_explained():
+    explained = {
+        name
+        for cell, *_ in rows("your_own_environment.md", "method or attribute")
+        for name in re.findall(r"`(\w+)", cell)
+    }
+    assert all(hasattr(TaskAdapter, name) or name in TaskAdapter.__annotations__ for name in explained)
+    helpers = {"query", "picture", "component", "kept", "noisy", "switches"}
+    public = {name for name in vars(TaskAdapter) | TaskAdapter.__annotations__ if not name.startswith("_")}
+    assert public - helpers == explained
+
+
+@pytest.mark.parametrize("page", ["environments.md", "your_own_environment.md"])
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)\)", (DOCS / page).read_text("utf-8"))
+    assert links and all((DOCS / link).exists() for link in links if "://" not in link)
