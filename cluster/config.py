@@ -18,6 +18,7 @@ from yaml import YAMLError
 from actors.config import ServerConfig
 from cluster.config_part import Part
 from cluster.env_config import EnvConfig
+from learner.algorithms.config import GROUP_ALGORITHMS
 from learner.config import LearnerConfig, SFTConfig
 from learner.tiny.config import TinyVLMConfig
 from protocol.errors import ConfigError
@@ -188,6 +189,7 @@ class RunConfig(Part):
     def _consistent(self) -> RunConfig:
         _check_rollout(self)
         _check_adapters(self)
+        _check_algorithm(self)
         _check_gpus(self)
         _check_derived(self)
         _check_determinism(self)
@@ -219,6 +221,14 @@ def _check_adapters(config: RunConfig) -> None:
         raise ValueError(
             f"servers.adapter_slots is {config.servers.adapter_slots}, learner.max_staleness = "
             f"{config.learner.max_staleness} needs {slots_needed}: raise servers.adapter_slots"
+        )
+
+
+def _check_algorithm(config: RunConfig) -> None:
+    if config.learner.algorithm in GROUP_ALGORITHMS:
+        raise ValueError(
+            f"learner.algorithm={config.learner.algorithm} compares whole episodes of equal starts, which rollouts do "
+            "not collect yet (the learner itself takes them): choose ppo, vl_dac or reinforce"
         )
 
 

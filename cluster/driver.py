@@ -129,6 +129,7 @@ class Driver:
             "run/policy_version": self.policy_version,
             "run/server_restarts": self.servers.restarts,
             "run/lost_rollouts": self.workers.lost_rollouts,
+            "run/recycled_workers": self.workers.recycled,
         }
         return {k: float(v) if v is not None else math.nan for k, v in values.items()}
 

@@ -24,7 +24,6 @@ from cluster.stages import base_model, image_token_counts, supervised_stage
 from cluster.waiting import StopFlag
 from cluster.worker_actor import WorkerSpec
 from cluster.worker_pool import WorkerPool
-from learner.config import LearnerConfig
 
 
 @contextmanager
@@ -80,9 +79,8 @@ def _start(
     processes.callback(servers.stop)
     # Before the policy: the learner answers one call at a time, and the workers need this to start.
     image_tokens = image_token_counts(config, model, learner)
-    settings = LearnerConfig(**{name: getattr(config.learner, name) for name in LearnerConfig.model_fields})
     policy_ready = learner.start.remote(
-        str(model), settings, banned_token_ids(model), config.seed, str(run.trajectories)
+        str(model), config.method, banned_token_ids(model), config.seed, str(run.trajectories)
     )
     spec = WorkerSpec(
         run_id=run.root.name,

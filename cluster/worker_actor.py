@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
 from actors.prompting import ImageSize, PromptEncoder
 from actors.worker import RolloutReport, RolloutWorker
-from cluster.config import EnvConfig
+from cluster.env_config import EnvConfig
 from cluster.model_stage import env_maker
 from cluster.ray_sampler import RaySampler
+from cluster.worker_memory import own_memory_bytes
 from protocol.codec import TrajectoryBatch
 from protocol.episode import EpisodeResult
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +44,15 @@ class WorkerActor:
         self._name = worker_id
         self._server_names = tuple(server_names)
         # Ray starts a crashed actor again under the same arguments; its rows must not repeat the names of lost ones.
-        context = ray.get_runtime_context()
-        suffix = f"r{context.get_worker_id()[:8]}" if context.was_current_actor_reconstructed else ""
-        self._worker = self._build(suffix)
+        rebuilt = ray.get_runtime_context().was_current_actor_reconstructed
+        self._worker = self._build(worker_id + _process_suffix() if rebuilt else worker_id)
 
-    def _build(self, suffix: str) -> RolloutWorker:
+    def _build(self, worker_id: str) -> RolloutWorker:
         spec = self._spec
         servers = [ray.get_actor(name) for name in self._server_names]
         return RolloutWorker(
             run_id=spec.run_id,
-            worker_id=self._name + suffix,
+            worker_id=worker_id,
             make_env=env_maker(spec.env),
             encoder=PromptEncoder(spec.model, spec.image_tokens),
             sampler=RaySampler(servers, deadline_s=spec.sample_deadline_s),
@@ -64,12 +67,16 @@ class WorkerActor:
         """Name of the worker, once it is built."""
         return self._worker.worker_id
 
+    async def memory_bytes(self) -> int:
+        """See `own_memory_bytes`; answered once the worker is built."""
+        return own_memory_bytes()
+
     async def collect(
         self, num_steps: int, policy_version: int, temperature: float
     ) -> tuple[TrajectoryBatch, RolloutReport, dict[str, Any]]:
         """See `RolloutWorker.collect`; the state to resume from comes third."""
         batch, report = await self._worker.collect(num_steps, policy_version, temperature)
-        return batch, report, self._worker.state_dict()
+        return batch, replace(report, rss_bytes=own_memory_bytes()), self._state_dict()
 
     async def run_episodes(self, seeds: Sequence[int], policy_version: int, temperature: float) -> list[EpisodeResult]:
         """See `RolloutWorker.run_episodes`."""
@@ -77,9 +84,41 @@ class WorkerActor:
 
     async def renew(self, suffix: str) -> None:
         """Begin anew under another name, so that no row repeats the name of one that was trained on before."""
-        self._worker.close()
-        self._worker = self._build(suffix)
+        self._rename(self._name + suffix)
 
     async def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """See `RolloutWorker.load_state_dict`."""
+        """Go on as the worker that `saved` is the state of, under its name; see `RolloutWorker.load_state_dict`."""
+        self._load(saved)
+
+    async def take_over(self, saved: dict[str, Any]) -> int:
+        """Go on for a worker whose process was ended on purpose, as if it had lived on.
+
+        Where the environment does not repeat its episodes, fresh ones begin under another name, as after a crash.
+
+        Returns:
+            Memory taken afterwards, in bytes.
+        """
+        try:
+            self._load(saved)
+        except Exception:  # a user's environment may raise anything; what it cannot repeat is given up
+            _log.warning("%s cannot repeat its open episodes and begins new ones", self._name, exc_info=True)
+            self._rename(self._name + _process_suffix())
+        return own_memory_bytes()
+
+    def _state_dict(self) -> dict[str, Any]:
+        return {"worker_id": self._worker.worker_id, **self._worker.state_dict()}
+
+    def _load(self, saved: dict[str, Any]) -> None:
+        # A successor of a crashed worker has a name of its own, and its seed and episode numbers belong to that name.
+        if saved["worker_id"] != self._worker.worker_id:
+            self._rename(saved["worker_id"])
         self._worker.load_state_dict(saved)
+
+    def _rename(self, worker_id: str) -> None:
+        self._worker.close()
+        self._worker = self._build(worker_id)
+
+
+def _process_suffix() -> str:
+    """Ending of a name that no other process of the run has."""
+    return f"r{ray.get_runtime_context().get_worker_id()[:8]}"

@@ -1,8 +1,9 @@
-"""The rollout workers of a run: one rollout over all of them, evaluation panels, restarts within a budget."""
+"""The rollout workers of a run: one rollout over all of them, evaluation panels, restarts, a memory cap."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from cluster.placement import Placement
 from cluster.processes import call_when_rebuilt, end_actor
 from cluster.waiting import StopFlag, get, wait_for
 from cluster.worker_actor import WorkerActor, WorkerSpec
+from cluster.worker_memory import MemoryCap
 from protocol.episode import EpisodeResult
 from protocol.errors import DeadlineExceeded, WorkerDied
 
@@ -45,30 +47,44 @@ class WorkerPool:
         placement: Placement | None,
         stop: StopFlag,
     ) -> None:
+        self._spec = spec
         self._config = config
+        self._server_names = list(server_names)
+        self._placement = placement
         self._stop = stop
         self._deadline_s = spec.sample_deadline_s
         self.lost_rollouts = 0
         """Worker rollouts that ended with the worker's death; their share was collected again."""
-        self.handles = [
-            ray.remote(WorkerActor)
-            .options(
-                **(placement.worker_options(i) if placement else {"num_cpus": 0}),
-                max_restarts=config.max_restarts,
-            )
-            .remote(spec, f"worker-{i}", list(server_names))
-            for i in range(config.count)
-        ]
-        self._starting = [handle.ping.remote() for handle in self.handles]
+        self.recycled = 0
+        """Workers that were started anew because they had outgrown the memory cap."""
+        self._cap = MemoryCap(config.max_memory_mb)
+        self._deaths: Counter[int] = Counter()
+        self._successors: dict[int, ray.ObjectRef] = {}
+        self.handles = [self._spawn(index) for index in range(config.count)]
+        self._starting = [handle.memory_bytes.remote() for handle in self.handles]
+
+    def _spawn(self, index: int) -> Any:
+        """Start a worker with what is left of its restart budget."""
+        placed = self._placement.worker_options(index) if self._placement else {"num_cpus": 0}
+        left = max(0, self._config.max_restarts - self._deaths[index])
+        worker = ray.remote(WorkerActor).options(**placed, max_restarts=left)
+        return worker.remote(self._spec, f"worker-{index}", self._server_names)
 
     def wait_started(self, deadline_s: float) -> None:
-        """Wait until every worker has built its environments; what a constructor raised is raised here."""
+        """Wait until every worker has built its environments; what a constructor raised is raised here.
+
+        Raises:
+            ConfigError: A worker is above the memory cap from the start.
+        """
+        what = f"{len(self.handles)} rollout worker(s) to start"
         try:
-            wait_for(self._starting, f"{len(self.handles)} rollout worker(s) to start", deadline_s, stop=self._stop)
+            used = wait_for(self._starting, what, deadline_s, stop=self._stop)
         except ActorDiedError as error:
             raise WorkerDied(
                 f"A rollout worker could not be built: {error}", "run `croupier check-env` on the environment"
             ) from error
+        for index, used_bytes in enumerate(used):
+            self._cap.check_fresh(index, used_bytes)
 
     def load_states(self, states: Sequence[dict[str, Any]], update: int) -> None:
         """Give every worker the state it had at the checkpoint of `update`.
@@ -94,12 +110,16 @@ class WorkerPool:
         """Collect `num_steps` environment steps in all, shared evenly.
 
         The share of a worker that dies is collected again by its successor; the rows themselves never come here.
+        A worker that ends above the memory cap is started anew while the caller goes on; its successor takes over its
+        state, so that no row tells the difference.
 
         Raises:
             WorkerDied: A worker is gone for good: its restart budget is spent.
             DeadlineExceeded: The rollout takes longer than `deadline_s`.
+            ConfigError: A successor is above the memory cap at once.
         """
         began = time.monotonic()
+        self._await_recycled(deadline_s, meanwhile)
         shares = _shares(num_steps, len(self.handles))
         calls = {
             index: partial(
@@ -110,11 +130,13 @@ class WorkerPool:
         }
         # Only report and state come to the driver; the batch stays where it is, a reference.
         parts = self._gather(calls, slice(1, 3), f"{num_steps} environment steps", deadline_s, meanwhile)
+        wall_s = time.monotonic() - began
+        self._recycle({index: (values[0], values[1]) for index, (_, values) in zip(sorted(calls), parts, strict=True)})
         return Rollout(
             batches=[refs[0] for refs, _ in parts],
             reports=[report for _, (report, _) in parts],
             states=[state for _, (_, state) in parts],
-            wall_s=time.monotonic() - began,
+            wall_s=wall_s,
         )
 
     def run_episodes(
@@ -128,8 +150,9 @@ class WorkerPool:
         """Play one episode per seed, shared among the workers; results in the order of `seeds`.
 
         Raises:
-            WorkerDied, DeadlineExceeded: As `collect`; the share of a worker that dies is played again.
+            WorkerDied, DeadlineExceeded, ConfigError: As `collect`; the share of a worker that dies is played again.
         """
+        self._await_recycled(deadline_s, meanwhile)
         shares = [list(seeds[i :: len(self.handles)]) for i in range(len(self.handles))]
         calls = {
             index: partial(self.handles[index].run_episodes.remote, share, policy_version, temperature)
@@ -182,6 +205,7 @@ class WorkerPool:
         Raises:
             WorkerDied: It will not: the restart budget is spent, or rebuilding takes too long.
         """
+        self._deaths[index] += 1
         try:
             if isinstance(error, ActorDiedError):
                 raise error
@@ -191,6 +215,27 @@ class WorkerPool:
                 f"worker-{index} died more than {self._config.max_restarts} time(s): {final}",
                 "look at its log; raise workers.max_restarts if the cause lies outside",
             ) from final
+
+    def _recycle(self, results: Mapping[int, tuple[RolloutReport, dict[str, Any]]]) -> None:
+        """Replace the workers whose report is above the memory cap; nobody waits for their successors here."""
+        for index in sorted(self._cap.outgrown({i: report.rss_bytes for i, (report, _) in results.items()})):
+            _, state = results[index]
+            end_actor(self.handles[index])
+            self.handles[index] = self._spawn(index)
+            self._successors[index] = self.handles[index].take_over.remote(state)
+            self.recycled += 1
+
+    def _await_recycled(self, deadline_s: float, meanwhile: Callable[[], None] | None) -> None:
+        """Wait until the workers that replace recycled ones stand where those stood."""
+        successors, self._successors = self._successors, {}
+        for index, taken_over in successors.items():
+            what = f"worker-{index} to start anew below workers.max_memory_mb"
+            try:
+                (used_bytes,) = wait_for([taken_over], what, deadline_s, stop=self._stop, meanwhile=meanwhile)
+            except RayActorError as error:
+                self._await_successor(index, error)
+            else:
+                self._cap.check_fresh(index, used_bytes)
 
     def stop(self) -> None:
         """End the worker processes."""

@@ -1,13 +1,14 @@
-"""Generalised advantage estimation, and the normalisation of advantages: pure functions of tensors."""
+"""Advantages with a critic and without: pure functions of tensors (critic) and of numpy arrays (episodes)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 _EPSILON = 1e-5
-"""Added to the standard deviation in `normalize`, as in RL4VLM."""
+"""Added to every standard deviation that divides, as in RL4VLM."""
 
 
 def generalized_advantages(
@@ -69,3 +70,29 @@ def normalize(advantages: torch.Tensor) -> torch.Tensor:
     if len(advantages) < 2:
         return torch.zeros_like(advantages)
     return (advantages - advantages.mean()) / (advantages.std() + _EPSILON)
+
+
+def discounted_returns(rewards: np.ndarray, gamma: float) -> np.ndarray:
+    """Rewards to come of each step of one whole episode: G_t = r_t + gamma * G_{t+1}, float64 [L]."""
+    returns = np.empty(len(rewards), dtype=np.float64)
+    running = 0.0
+    for step in reversed(range(len(rewards))):
+        running = float(rewards[step]) + gamma * running
+        returns[step] = running
+    return returns
+
+
+def leave_one_out(values: np.ndarray) -> np.ndarray:
+    """Each value minus the mean of the others (RLOO, arXiv 2402.14740), float64 [K], K >= 2."""
+    return (values - values.mean()) * (len(values) / (len(values) - 1))
+
+
+def group_relative(values: np.ndarray, scale: float | None) -> np.ndarray:
+    """Each value minus the mean of all, over `scale` (None: over nothing), float64 [K] (GRPO, arXiv 2402.03300).
+
+    Where all values are equal there is nothing to prefer: exactly 0, whatever rounding says.
+    """
+    if np.all(values == values[0]):
+        return np.zeros(len(values))
+    centred = values - values.mean()
+    return centred if scale is None else centred / (scale + _EPSILON)

@@ -7,6 +7,7 @@ Knows neither adapters nor losses; policy and supervised fine-tuning are built o
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,19 @@ from learner.images import FrameProcessor
 from learner.model_folder import check_model_folder
 from learner.vision import FrameFeatures, VisionEncoder
 from protocol.errors import TrajectoryError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenScores:
+    """What the model says of B sampled responses, float32 [B, T] each; 0 at padding."""
+
+    log_probs: torch.Tensor
+    """Log-prob of each response token."""
+    entropies: torch.Tensor | None = None
+    """Entropy of the distribution that each token was drawn from, in nats; None if not asked for."""
+    collision_probs: torch.Tensor | None = None
+    """Sum over the vocabulary of p^2, without gradient; None if not asked for."""
+
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -92,9 +106,15 @@ class Backbone:
                 use_cache=False,
             ).last_hidden_state
 
-    def log_probs(
-        self, batch: TokenBatch, hidden: torch.Tensor, banned_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def token_scores(
+        self,
+        batch: TokenBatch,
+        hidden: torch.Tensor,
+        banned_mask: torch.Tensor | None = None,
+        *,
+        entropies: bool = False,
+        collision_probs: bool = False,
+    ) -> TokenScores:
         """Log-probs of the response tokens under the distribution they were sampled from.
 
         log_softmax(logits / temperature) in float32, where banned ids have logit -inf and temperature 0
@@ -104,9 +124,7 @@ class Backbone:
             batch: the rows, on the model's device.
             hidden: [B, S, H] from `hidden_states`.
             banned_mask: bool [V], True = never sampled. None bans nothing.
-
-        Returns:
-            float32 [B, T]; 0 where `response_mask` is False.
+            entropies, collision_probs: what else to compute, of the same distributions.
         """
         row, column = batch.response_mask.nonzero(as_tuple=True)
         # The token at response position t is predicted by the state one position before it.
@@ -118,8 +136,16 @@ class Backbone:
             logits = logits.masked_fill(banned_mask, -torch.inf)
         temperatures = torch.where(batch.temperatures == 0, 1.0, batch.temperatures)[row, None]
         chosen = batch.response_ids[row, column]
-        picked = torch.log_softmax(logits / temperatures, dim=-1).gather(1, chosen[:, None])[:, 0]
-        return picked.new_zeros(batch.response_mask.shape).index_put((row, column), picked)
+        everything = torch.log_softmax(logits / temperatures, dim=-1)
+
+        def padded(values: torch.Tensor) -> torch.Tensor:
+            return values.new_zeros(batch.response_mask.shape).index_put((row, column), values)
+
+        return TokenScores(
+            padded(everything.gather(1, chosen[:, None])[:, 0]),
+            padded(_entropies(everything, banned_mask)) if entropies else None,
+            padded((2 * everything.detach()).exp().sum(-1)) if collision_probs else None,
+        )
 
     def banned_mask(self, banned_token_ids: Collection[int]) -> torch.Tensor:
         """Bool [V] on the model's device: True = the id is banned.
@@ -161,3 +187,11 @@ class Backbone:
             image_grid_thw=torch.cat([f.grid for f in features if f.grid is not None]),
         )
         return positions
+
+
+def _entropies(log_probs: torch.Tensor, banned_mask: torch.Tensor | None) -> torch.Tensor:
+    """Entropy of each distribution, [M], from log-probs [M, V]; banned ids (probability 0) add nothing."""
+    if banned_mask is not None:
+        # 0 * -inf is NaN, in the value as in the gradient.
+        log_probs = log_probs.masked_fill(banned_mask, 0.0)
+    return -(log_probs.exp() * log_probs).sum(-1)

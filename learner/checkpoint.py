@@ -1,11 +1,10 @@
 """Checkpoints: a directory of safetensors and JSON, never a pickle; written under a temporary name, renamed
 last.
 
-    adapter/adapter_model.safetensors, adapter/adapter_config.json   opens unchanged in PEFT and vLLM
+    adapter/                   adapter_model.safetensors, adapter_config.json: opens unchanged in PEFT and vLLM
     value_head.safetensors
-    optimizer.safetensors                                            Adam's state, flattened to
-    `parameter/moment` counters.json                                                    versions, ledger,
-    published digests, identity
+    optimizer.safetensors      Adam's state, flattened to `parameter/moment`
+    counters.json              versions, ledger, published digests, moving averages of the update, identity
 
 There is no random state to keep: every draw of the learner is seeded by the run's seed and the policy
 version.
@@ -30,7 +29,7 @@ from learner.adapter_export import CONFIG_FILE, WEIGHTS_FILE, adapter_config, ad
 from learner.policy import Policy
 from protocol.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 """Version of this layout, in counters.json."""
 
 _ADAPTER = Path("adapter")

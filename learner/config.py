@@ -8,21 +8,27 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from learner.algorithms.config import (
+    SINGLE_PASS_ALGORITHMS,
+    TOKEN_ALGORITHMS,
+    AlgorithmName,
+    GiGPOConfig,
+    GRPOConfig,
+    ImportanceConfig,
+    MonitorConfig,
+    PPOConfig,
+    TokenLossConfig,
+)
+from learner.settings import Positive, Settings
 
 Scope = Literal["language", "language+projector", "all"]
 """Which parts of a vision-language model: the text model; it and the projector to it; these and the vision
 tower."""
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
 
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class LoraConfig(_Settings):
+class LoraConfig(Settings):
     """The adapter that RL trains (arXiv 2106.09685)."""
 
     rank: int = Field(default=16, ge=1, le=512)
@@ -41,78 +47,7 @@ class LoraConfig(_Settings):
     update."""
 
 
-class PPOConfig(_Settings):
-    """The policy update. Defaults follow RL4VLM (arXiv 2405.10292) unless a field says otherwise."""
-
-    gamma: Fraction = 0.9
-    """Discount of one environment step."""
-
-    gae_lambda: Fraction = 0.95
-    """Lambda of generalised advantage estimation; unrelated to `thought_weight`."""
-
-    clip: float = Field(default=0.1, gt=0.0, lt=1.0)
-    """The importance ratio is clipped to [1 - clip, 1 + clip]."""
-
-    value_coefficient: float = Field(default=0.5, ge=0.0)
-    """Weight of the value loss, which itself is half the squared error."""
-
-    value_clip: Positive | None = None
-    """Bound on how far a value may move from its old value and still be pushed on, in units of scaled return.
-    None is off; RL4VLM used 0.1, which stops value learning where returns are of size 10."""
-
-    thought_weight: Fraction = 0.5
-    """RL4VLM's lambda: weight of the thought tokens' log-probs in log pi."""
-
-    epochs: int = Field(default=4, ge=1)
-    """Passes over the rows of one update."""
-
-    minibatch_size: int = Field(default=128, ge=1)
-    """Rows of one optimizer step; an update's rows are split evenly into minibatches of at most this size."""
-
-    normalize_advantages: bool = True
-    """Shift and scale the advantages of one update to mean 0 and standard deviation 1."""
-
-    kl_early_stop: Positive | None = None
-    """Stop an update before the optimizer step whose minibatch shows a larger mean KL divergence per response
-    from the behaviour policy, in nats. The first step is always made. None is off."""
-
-    max_ratio: float | None = Field(default=10.0, gt=1.0)
-    """A row whose importance ratio exceeds this gives no policy gradient, whatever its advantage. None is
-    off."""
-
-    learning_rate: Positive = 1e-5
-    """Adam's step size for the adapter."""
-
-    value_learning_rate: Positive = 1e-3
-    """Adam's step size for the value head."""
-
-    warmup_updates: int = Field(default=0, ge=0)
-    """Updates with a reduced learning rate: update n (from 0) runs at (n + 1) / (warmup_updates + 1) of the
-    full."""
-
-    max_grad_norm: Positive = 1.0
-    """Limit on the gradient's Euclidean norm; adapter and value head are clipped apart. RL4VLM asked for
-    0.01, but its launcher did not clip."""
-
-    value_gradient_to_backbone: bool = False
-    """Whether the value loss trains the adapter too. True in RL4VLM."""
-
-    value_hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (256,)
-    """Widths of the value head's hidden layers, in units. RL4VLM used (1024, 512)."""
-
-    reward_scale: Positive = 1.0
-    """Factor on every reward before returns are formed; keeps the critic's targets near 1."""
-
-    @model_validator(mode="after")
-    def _check_ratio_bounds(self) -> Self:
-        if self.max_ratio is not None and self.max_ratio <= 1 + self.clip:
-            raise ValueError(
-                f"max_ratio {self.max_ratio} must exceed 1 + clip = {1 + self.clip}: raise max_ratio or lower clip"
-            )
-        return self
-
-
-class SFTConfig(_Settings):
+class SFTConfig(Settings):
     """Supervised fine-tuning of the base weights on demonstrations."""
 
     steps: int = Field(default=100, ge=1)
@@ -143,7 +78,7 @@ class SFTConfig(_Settings):
     """Which weights are trained. A pretrained vision tower is usually left frozen (`language+projector`)."""
 
 
-class ComputeConfig(_Settings):
+class ComputeConfig(Settings):
     """How the arithmetic is done; the method does not depend on it."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -164,14 +99,34 @@ class ComputeConfig(_Settings):
     """Frames whose processed pixels, and whose vision features, are kept in memory."""
 
 
-class LearnerConfig(_Settings):
+class LearnerConfig(Settings):
     """Everything under `learner.` in a run's configuration."""
 
     lora: LoraConfig = LoraConfig()
     """The adapter."""
 
+    algorithm: AlgorithmName = "ppo"
+    """How advantages are estimated and which policy loss they enter (see docs/method.md). ppo and vl_dac train a
+    critic; rloo, grpo and gigpo compare whole episodes of equal initial states; reinforce and rloo make one pass
+    over the rows."""
+
     ppo: PPOConfig = PPOConfig()
-    """The RL update."""
+    """The policy update, whatever the algorithm."""
+
+    token_loss: TokenLossConfig = TokenLossConfig()
+    """The loss of vl_dac, grpo and gigpo."""
+
+    grpo: GRPOConfig = GRPOConfig()
+    """What is particular to grpo."""
+
+    gigpo: GiGPOConfig = GiGPOConfig()
+    """What is particular to gigpo."""
+
+    importance: ImportanceConfig = ImportanceConfig()
+    """Correction between the policy that sampled and the one that learns."""
+
+    monitors: MonitorConfig = MonitorConfig()
+    """Measurements beside the update."""
 
     compute: ComputeConfig = ComputeConfig()
     """Device, precision and memory."""
@@ -182,3 +137,19 @@ class LearnerConfig(_Settings):
 
     kept_rejections: int = Field(default=100, ge=0)
     """Refused trajectories that are kept for inspection; older ones make room."""
+
+    @model_validator(mode="after")
+    def _check_algorithm(self) -> Self:
+        name, ppo = self.algorithm, self.ppo
+        if name in SINGLE_PASS_ALGORITHMS and ppo.epochs > 1:
+            raise ValueError(
+                f"algorithm {name} uses every row once, not learner.ppo.epochs = {ppo.epochs} times: "
+                "set learner.ppo.epochs=1"
+            )
+        ignored = name in TOKEN_ALGORITHMS and self.token_loss.weights != "thought_weight"
+        if ignored and ppo.thought_weight_rule != "fixed":
+            raise ValueError(
+                f"learner.ppo.thought_weight_rule = {ppo.thought_weight_rule} has no effect on algorithm {name} with "
+                f"learner.token_loss.weights = {self.token_loss.weights}: set learner.token_loss.weights=thought_weight"
+            )
+        return self

@@ -19,8 +19,8 @@ from learner.checkpoint import apply_checkpoint, read_checkpoint, save_checkpoin
 from learner.config import LearnerConfig
 from learner.model_folder import check_model_folder
 from learner.policy import Policy
-from learner.ppo import PPO
 from learner.rows import gather_rows
+from learner.update import UpdateLoop
 from protocol.adapter import AdapterPackage, CanaryPrompt
 from protocol.codec import TrajectoryBatch
 from protocol.errors import CheckpointError, TrajectoryError
@@ -55,7 +55,7 @@ class Learner:
             banned_token_ids=banned_token_ids,
             seed=seed,
         )
-        self._algorithm = PPO(self.policy, config.ppo, config.compute.micro_batch_tokens)
+        self._loop = UpdateLoop(self.policy, config)
         self._admission = Admission(
             backbone.images,
             banned_token_ids,
@@ -92,10 +92,11 @@ class Learner:
         """Train on everything that waits and is fresh enough; the policy version goes up by one.
 
         Returns:
-            Metrics of the update (see `learner.ppo`), of the rows it saw, and of the ledger.
+            Metrics of the update (see `learner.update`), of the rows it saw, and of the ledger.
 
         Raises:
-            TrajectoryError: Nothing waits that may be trained on.
+            TrajectoryError: Nothing waits that may be trained on, or nothing that the algorithm can use (no whole
+                episode, no two of one initial state). What waits goes on waiting.
             UpdateDiverged: A loss or gradient was not finite. The version stays; the trajectories go on
                 waiting; the weights are those after the last finite step, so resume from a checkpoint.
         """
@@ -106,7 +107,7 @@ class Learner:
                 "receive trajectories first, and publish each version before it samples",
             )
         rows = gather_rows(batches)
-        metrics = self._algorithm.update(
+        metrics = self._loop.update(
             rows, policy_version=self._policy_version, generator=self._generator(self._policy_version)
         )
         staleness = self._policy_version - rows.policy_versions
@@ -119,6 +120,7 @@ class Learner:
             "trajectories": float(trajectories),
             "response_tokens": float(sum(len(r) for r in rows.responses)),
             "reward_mean": float(rows.rewards.mean()),
+            "invalid_rate": float(1 - rows.legal.mean()),
             "staleness_mean": float(staleness.mean()),
             "staleness_max": float(staleness.max()),
             **{f"ledger_{fate}": float(count) for fate, count in asdict(self.ledger).items()},
@@ -141,24 +143,26 @@ class Learner:
             "seed": self._seed,
             "published": {str(version): digest.hex() for version, digest in self._published.items()},
             "admission": self._admission.state(),
+            "update": self._loop.state(),
         }
-        return save_checkpoint(directory, self.policy, self._algorithm.optimizer, self._model_path, counters)
+        return save_checkpoint(directory, self.policy, self._loop.optimizer, self._model_path, counters)
 
     def load(self, directory: str | Path) -> None:
         """Continue from a checkpoint exactly as if there had been no break; the run's seed comes with it.
 
         Raises:
-            CheckpointError: The directory is no checkpoint, or one of another model or shape.
+            CheckpointError: The directory is no checkpoint, or one of another model, shape or algorithm.
         """
         checkpoint = read_checkpoint(directory, self.policy, self._model_path)
         try:
             counters = checkpoint.counters
             seed, version = int(counters["seed"]), int(counters["policy_version"])
             published = {int(v): bytes.fromhex(d) for v, d in counters["published"].items()}
+            self._loop.load_state(counters["update"])
             self._admission.load_state(counters["admission"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"The counters of checkpoint {str(directory)!r} are damaged: {error!r}.") from error
-        apply_checkpoint(checkpoint, self.policy, self._algorithm.optimizer)
+        apply_checkpoint(checkpoint, self.policy, self._loop.optimizer)
         self._seed, self._policy_version, self._published = seed, version, published
 
     def _generator(self, policy_version: int) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""The weighted log-prob of a response, PPO's losses and their diagnostics: pure functions of tensors.
+"""The weighted log-prob of a response, policy and value losses, and their diagnostics: pure functions of tensors.
 
 Letters: B rows, T response tokens. Losses are per row; the caller sums them and divides by the rows of the
 whole minibatch, so that a split into microbatches changes nothing.
@@ -7,6 +7,7 @@ whole minibatch, so that a split into microbatches changes nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -61,20 +62,64 @@ def policy_loss(
     the whole microbatch when one of its rows is beyond 10 (its microbatches had one row).
 
     Args:
-        log_ratio: [B], new minus behaviour log pi.
-        advantages: [B].
+        log_ratio: [B], new minus old log pi; or [B, T], token by token.
+        advantages: [B], or anything that broadcasts to the shape of `log_ratio` without widening it.
         clip: half-width of the clip range.
         max_ratio: guard, or None.
 
     Returns:
-        [B].
+        Shape of `log_ratio`.
+
+    Raises:
+        ValueError: The shapes broadcast to a third one. (RL4VLM's mini-batches above 1 did: ratios [B] times
+            advantages [B, 1] made B x B losses.)
     """
+    if torch.broadcast_shapes(log_ratio.shape, advantages.shape) != log_ratio.shape:
+        raise ValueError(f"advantages {list(advantages.shape)} do not fit log-ratios {list(log_ratio.shape)}")
     ratio = log_ratio.clamp(max=MAX_LOG_RATIO).exp()
     clamped = ratio.clamp(1 - clip, 1 + clip) * advantages
     surrogate = torch.minimum(ratio * advantages, clamped)
     if max_ratio is not None:
         surrogate = torch.where(ratio > max_ratio, clamped, surrogate)
     return -surrogate
+
+
+def score_function_loss(log_pi: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
+    """-A * log pi of each row, [B]: its gradient is REINFORCE's (Williams 1992), and its value says nothing.
+
+    Right for rows of the current policy only: there is no ratio that could account for older ones.
+    """
+    return -advantages * log_pi
+
+
+def token_weights(
+    roles: torch.Tensor,
+    response_mask: torch.Tensor,
+    thought_weights: torch.Tensor,
+    kind: Literal["all", "action", "thought_weight"],
+) -> torch.Tensor:
+    """Weight of each token in a token-level loss, float32 [B, T]; 0 at padding.
+
+    Args:
+        roles: int8 [B, T], `TokenRole`.
+        response_mask: bool [B, T], True = a sampled token.
+        thought_weights: lambda of each row, [B].
+        kind: every sampled token 1; action tokens 1 and others 0; or action tokens 1, thought tokens lambda.
+    """
+    if kind == "all":
+        return response_mask.float()
+    action = (response_mask & (roles == TokenRole.ACTION)).float()
+    if kind == "action":
+        return action
+    return action + thought_weights[:, None] * (response_mask & (roles == TokenRole.THOUGHT))
+
+
+def reduce_tokens(losses: torch.Tensor, weights: torch.Tensor, reduction: Literal["mean", "sum"]) -> torch.Tensor:
+    """Weighted sum [B] of token losses [B, T], or that sum divided by the sum of the weights (0 where that is 0)."""
+    total = (losses * weights).sum(-1)
+    if reduction == "sum":
+        return total
+    return total / weights.sum(-1).clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 def value_loss(
@@ -92,19 +137,40 @@ def value_loss(
     return 0.5 * error
 
 
-def approximate_kl(new: torch.Tensor, behavior: torch.Tensor, response_mask: torch.Tensor) -> torch.Tensor:
-    """Estimate of KL(behaviour || new) of each response in nats, [B]; never negative.
+def approximate_kl(other: torch.Tensor, sampled: torch.Tensor, response_mask: torch.Tensor) -> torch.Tensor:
+    """Estimate of KL(sampled || other) of each response in nats, [B]; never negative.
 
-    Sum over tokens of (r - 1) - log r with r = p_new / p_behavior, all roles alike. Taking the ratio per
-    token keeps the variance far below that of one ratio per response.
+    Sum over tokens of (r - 1) - log r with r = p_other / p_sampled, all roles alike (the estimator called k3,
+    Schulman 2020). Taking the ratio per token keeps the variance far below that of one ratio per response.
 
     Args:
-        new: [B, T] log-probs.
-        behavior: [B, T] log-probs of the same tokens when they were sampled.
+        other: [B, T] log-probs under the other policy.
+        sampled: [B, T] log-probs of the same tokens under the policy that they were drawn from.
         response_mask: bool [B, T], True = a sampled token.
     """
-    log_ratio = (new - behavior).clamp(max=MAX_LOG_RATIO)
+    log_ratio = (other - sampled).clamp(max=MAX_LOG_RATIO)
     return ((log_ratio.exp() - 1 - log_ratio) * response_mask).sum(-1)
+
+
+def score_energies(log_probs: torch.Tensor, collision_probs: torch.Tensor) -> torch.Tensor:
+    """Squared norm of the gradient of each token's log-prob with respect to its logits, [B, T].
+
+    d log p_y / d z = e_y - p, whose squared norm is 1 - 2 p_y + sum over v of p_v^2. (At temperature T the logits
+    are divided by T, which multiplies every norm of a run by the same 1 / T^2.)
+
+    Args:
+        log_probs: [B, T] of the sampled tokens.
+        collision_probs: [B, T], sum of p^2 of the distributions they were drawn from.
+    """
+    return 1 - 2 * log_probs.exp() + collision_probs
+
+
+def span_energies(
+    energies: torch.Tensor, roles: torch.Tensor, response_mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Energies [B, T] summed over the thought and over the action tokens of each row: [B] and [B]."""
+    thought = (energies * (response_mask & (roles == TokenRole.THOUGHT))).sum(-1)
+    return thought, (energies * (response_mask & (roles == TokenRole.ACTION))).sum(-1)
 
 
 def ratio_metrics(log_ratio: torch.Tensor, *, clip: float) -> dict[str, float]:
@@ -117,6 +183,7 @@ def ratio_metrics(log_ratio: torch.Tensor, *, clip: float) -> dict[str, float]:
         "clip_fraction": float(((ratio - 1).abs() > clip).float().mean()),
         "ratio_outside_10_percent": float(((ratio < 0.9) | (ratio > 1.1)).float().mean()),
         "ratio_above_10": float((ratio > 10).float().mean()),
+        "ratio_below_0_1": float((ratio < 0.1).float().mean()),
     }
 
 

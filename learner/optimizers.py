@@ -1,4 +1,4 @@
-"""Adam over named parameters, a gradient step that refuses non-finite numbers, and learning-rate factors."""
+"""A gradient step that clips, and that refuses non-finite numbers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,6 @@ import torch
 from torch import nn
 
 from protocol.errors import UpdateDiverged
-
-
-def warmup_factor(index: int, warmup: int) -> float:
-    """Factor on the learning rate of step or update `index` (from 0): (index + 1) / (warmup + 1), at most
-    1."""
-    return min(1.0, (index + 1) / (warmup + 1))
-
-
-def cosine_factor(index: int, warmup: int, total: int) -> float:
-    """Linear warm-up, then half a cosine from 1 down to 0 at index `total`."""
-    if index < warmup:
-        return warmup_factor(index, warmup)
-    return 0.5 * (1.0 + math.cos(math.pi * (index - warmup) / max(1, total - warmup)))
 
 
 def clipped_step(

@@ -11,7 +11,7 @@ from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 from torch import nn
 
-from learner.backbone import Backbone
+from learner.backbone import Backbone, TokenScores
 from learner.batching import TokenBatch
 from learner.config import LoraConfig
 from learner.scopes import lora_targets, targets_regex
@@ -22,8 +22,8 @@ from learner.value_head import ValueHead
 class Evaluation:
     """What one forward pass says about B rows."""
 
-    log_probs: torch.Tensor
-    """float32 [B, T]: log-prob of each response token; 0 at padding."""
+    tokens: TokenScores
+    """Of the response tokens."""
     values: torch.Tensor
     """float32 [B]: value of the state that the prompt describes."""
 
@@ -69,18 +69,23 @@ class Policy:
         self.peft_model.eval()
         backbone.vision.frozen = lora.targets == "language"
 
-    def evaluate(self, batch: TokenBatch) -> Evaluation:
-        """Log-probs and values of one batch in one forward pass, with gradient where torch records one."""
+    def evaluate(self, batch: TokenBatch, *, entropies: bool = False, collision_probs: bool = False) -> Evaluation:
+        """Token scores and values of one batch in one forward pass, with gradient where torch records one.
+
+        `entropies` and `collision_probs` ask for more of each token's distribution (see `TokenScores`).
+        """
         batch = batch.to(self.backbone.device)
         hidden = self.backbone.hidden_states(batch)
-        log_probs = self.backbone.log_probs(batch, hidden, self.banned_mask)
-        return Evaluation(log_probs, self._values(batch, hidden))
+        tokens = self.backbone.token_scores(
+            batch, hidden, self.banned_mask, entropies=entropies, collision_probs=collision_probs
+        )
+        return Evaluation(tokens, self._values(batch, hidden))
 
     def log_probs(self, batch: TokenBatch, *, ban: bool = True) -> torch.Tensor:
         """Log-probs of the response tokens, float32 [B, T]; `ban=False` takes the whole vocabulary."""
         batch = batch.to(self.backbone.device)
         mask = self.banned_mask if ban else None
-        return self.backbone.log_probs(batch, self.backbone.hidden_states(batch), mask)
+        return self.backbone.token_scores(batch, self.backbone.hidden_states(batch), mask).log_probs
 
     def values(self, batch: TokenBatch) -> torch.Tensor:
         """Values of the prompts, float32 [B]; the responses, if any, are not looked at."""

@@ -38,6 +38,19 @@ class Rows:
     """float32 [N]."""
     policy_versions: np.ndarray
     """int32 [N]."""
+    env_ids: list[str]
+    tasks: list[str]
+    """Sub-task; in a mixture it begins with the component's name."""
+    episode_ids: list[str]
+    """Which episode a row belongs to; one cut at a batch's end comes in several trajectories."""
+    reset_seeds: np.ndarray
+    """int64 [N]: equal seeds of one environment and task are equal initial states."""
+    steps: np.ndarray
+    """int32 [N]: index in the episode, from 0."""
+    legal: np.ndarray
+    """bool [N]: the action taken is the one that the policy named."""
+    end_reasons: list[EndReason]
+    """B entries: why each trajectory ends."""
     last_rows: np.ndarray
     """int64 [B]: index of the last row of each trajectory, rising."""
     bootstrap_prompts: list[np.ndarray | None]
@@ -52,6 +65,16 @@ class Rows:
         return len(self.prompts)
 
     @property
+    def components(self) -> list[str]:
+        """Environment of each row, as metrics and lambda tell them apart: what its task says before the first "/"
+        (the component of a mixture, else the sub-task), or its `env_id` where there is one task."""
+        return [task.split("/")[0] or env_id for task, env_id in zip(self.tasks, self.env_ids, strict=True)]
+
+    def state(self, row: int) -> tuple[bytes, tuple[bytes, ...]]:
+        """What the policy saw in a row, to tell equal states from different ones: prompt ids and frames."""
+        return self.prompts[row].tobytes(), self.digests[row]
+
+    @property
     def lengths(self) -> np.ndarray:
         """Prompt plus response tokens of each row, int64 [N]."""
         pairs = zip(self.prompts, self.responses, strict=True)
@@ -60,20 +83,21 @@ class Rows:
 
 def gather_rows(batches: Sequence[TrajectoryBatch]) -> Rows:
     """Join admitted batches; rows keep the order of the batches and of the rows inside them."""
-    columns: dict[str, list] = {name: [] for name in (*_LISTS, *_DIGESTS)}
+    columns: dict[str, list] = {name: [] for name in (*_LISTS, *_DIGESTS, *_STRINGS)}
     scalars: dict[str, list[np.ndarray]] = {name: [] for name in _SCALARS}
     frames: dict[bytes, bytes] = {}
-    ends: list[np.ndarray] = []
     for batch in batches:
         for name in _LISTS:
             columns[name] += list_rows(batch.steps.column(name))
         for name in _DIGESTS:
             columns[name] += [tuple(row or ()) for row in batch.steps.column(name).to_pylist()]
+        for name in _STRINGS:
+            columns[name] += batch.steps.column(name).to_pylist()
         for name in _SCALARS:
-            scalars[name].append(batch.steps.column(name).to_numpy())
-        ends.append(batch.steps.column("end_reason").to_numpy(zero_copy_only=False) != EndReason.NONE.value)
+            scalars[name].append(batch.steps.column(name).to_numpy(zero_copy_only=False))
         frames |= decode_frames(batch.frames)
-    last_rows = np.flatnonzero(np.concatenate(ends)) if ends else np.empty(0, np.int64)
+    ends = columns["end_reason"]
+    last_rows = np.flatnonzero([end != EndReason.NONE.value for end in ends])
     joined = {name: np.concatenate(parts) if parts else np.empty(0, np.float32) for name, parts in scalars.items()}
     return Rows(
         prompts=columns["prompt_token_ids"],
@@ -84,6 +108,13 @@ def gather_rows(batches: Sequence[TrajectoryBatch]) -> Rows:
         temperatures=joined["temperature"],
         rewards=joined["reward"],
         policy_versions=joined["policy_version"],
+        env_ids=columns["env_id"],
+        tasks=columns["task"],
+        episode_ids=columns["episode_id"],
+        reset_seeds=joined["reset_seed"],
+        steps=joined["step"],
+        legal=joined["legal"],
+        end_reasons=[EndReason(ends[i]) for i in last_rows],
         last_rows=last_rows,
         bootstrap_prompts=[columns["bootstrap_prompt_token_ids"][i] for i in last_rows],
         bootstrap_digests=[columns["bootstrap_frame_digests"][i] for i in last_rows],
@@ -105,4 +136,5 @@ _LISTS = (
     "bootstrap_prompt_token_ids",
 )
 _DIGESTS = ("frame_digests", "bootstrap_frame_digests")
-_SCALARS = ("temperature", "reward", "policy_version")
+_STRINGS = ("env_id", "task", "episode_id", "end_reason")
+_SCALARS = ("temperature", "reward", "policy_version", "reset_seed", "step", "legal")

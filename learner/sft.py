@@ -22,8 +22,9 @@ from learner.backbone import Backbone
 from learner.batching import collate_tokens, microbatches
 from learner.config import ComputeConfig, SFTConfig
 from learner.model_folder import WEIGHT_SUFFIXES, check_model_folder
-from learner.optimizers import clipped_step, cosine_factor, warmup_factor
+from learner.optimizers import clipped_step
 from learner.rows import Rows, gather_rows
+from learner.schedules import learning_rate_factor
 from learner.scopes import in_scope
 from learner.screening import screen
 from protocol.codec import TrajectoryBatch
@@ -111,8 +112,9 @@ def _train(backbone: Backbone, rows: Rows, config: SFTConfig, token_budget: int,
     )
     indices = _batches(len(rows), config.batch_size, seed)
     for step in range(config.steps):
+        factor = learning_rate_factor(config.schedule, step, warmup=config.warmup_steps, total=config.steps, final=0.0)
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _rate_factor(step, config)
+            group["lr"] = config.learning_rate * factor
         loss = _accumulate(backbone, rows, next(indices), token_budget)
         clipped_step(optimizer, [("model", parameters)], max_norm=config.max_grad_norm, loss=loss)
         yield loss
@@ -124,12 +126,6 @@ def _unfreeze(backbone: Backbone, config: SFTConfig) -> list[nn.Parameter]:
         parameter.requires_grad_(True)
     backbone.vision.frozen = config.trainable == "language"
     return chosen
-
-
-def _rate_factor(step: int, config: SFTConfig) -> float:
-    if config.schedule == "cosine":
-        return cosine_factor(step, config.warmup_steps, config.steps)
-    return warmup_factor(step, config.warmup_steps)
 
 
 def _batches(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
@@ -156,7 +152,7 @@ def _accumulate(backbone: Backbone, rows: Rows, index: np.ndarray, token_budget:
             rows.frames,
             backbone.pad_id,
         ).to(backbone.device)
-        loss = -backbone.log_probs(batch, backbone.hidden_states(batch)).sum() / tokens
+        loss = -backbone.token_scores(batch, backbone.hidden_states(batch)).log_probs.sum() / tokens
         loss.backward()
         total += float(loss.detach())
     return total

@@ -1,19 +1,15 @@
-"""What an update aims at: the critic's old values, advantages and returns of every row, fixed before it
-begins."""
+"""What an update aims at, fixed before it begins: advantages, returns and the critic's old values of every row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from learner.advantages import generalized_advantages, normalize
 from learner.batching import collate_tokens, microbatches
-from learner.config import PPOConfig
 from learner.policy import Policy
-from learner.rows import Rows
 
 _NO_RESPONSE = np.empty(0, dtype=np.int32)
 
@@ -22,34 +18,16 @@ _NO_RESPONSE = np.empty(0, dtype=np.int32)
 class Targets:
     """Per-row tensors, float32 [N] each, without gradient, on the CPU."""
 
-    old_values: torch.Tensor
     advantages: torch.Tensor
-    """Normalised, if the configuration says so."""
+    """As they enter the policy loss; 0 in rows that are left out."""
     returns: torch.Tensor
-
-
-def compute_targets(policy: Policy, rows: Rows, config: PPOConfig, token_budget: int) -> Targets:
-    """Value every state once, then estimate advantages trajectory by trajectory.
-
-    Bootstrap states are valued in the same passes as the rows' own prompts. `token_budget` bounds the padded
-    tokens of one pass.
-    """
-    boot = [i for i, prompt in enumerate(rows.bootstrap_prompts) if prompt is not None]
-    prompts = [*rows.prompts, *(rows.bootstrap_prompts[i] for i in boot)]
-    digests = [*rows.digests, *(rows.bootstrap_digests[i] for i in boot)]
-    values = state_values(policy, [p for p in prompts if p is not None], digests, rows.frames, token_budget)
-    old_values = values[: len(rows)]
-    bootstrap_values = torch.zeros(len(rows.last_rows))
-    bootstrap_values[boot] = values[len(rows) :]
-    advantages, returns = generalized_advantages(
-        torch.tensor(rows.rewards) * config.reward_scale,
-        old_values,
-        rows.last_rows.tolist(),
-        bootstrap_values,
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
-    )
-    return Targets(old_values, normalize(advantages) if config.normalize_advantages else advantages, returns)
+    """What the critic learns, or the discounted rewards to come where there is none."""
+    old_values: torch.Tensor | None
+    """The critic's values before the update; None without a critic."""
+    trained_rows: np.ndarray
+    """int64 [M], rising: the rows that the update trains on."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """What the estimator has to say of itself."""
 
 
 @torch.no_grad()

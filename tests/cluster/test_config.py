@@ -241,3 +241,8 @@ def test_the_lambda_of_a_mixture_component_reaches_the_learner():
 def test_one_lambda_is_not_set_in_two_places():
     with pytest.raises(ConfigError, match=r"thought_weights\.a and env\.mixture\.a\.thought_weight .*leave one out"):
         default_config(["env.mixture.a.thought_weight=0.25", "learner.ppo.thought_weights.a=0.25"])
+
+
+def test_algorithms_that_need_groups_of_episodes_are_refused_while_rollouts_have_none():
+    with pytest.raises(ConfigError, match="learner.algorithm=grpo compares whole episodes of equal starts"):
+        default_config(["learner.algorithm=grpo"])

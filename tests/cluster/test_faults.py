@@ -15,7 +15,8 @@ import pytest
 import ray
 
 from actors.vocabulary import banned_token_ids
-from cluster.config import EnvConfig, RayConfig, ServersConfig, WorkersConfig
+from cluster.config import RayConfig, ServersConfig, WorkersConfig
+from cluster.env_config import EnvConfig
 from cluster.learner_actor import spawn_learner
 from cluster.model_stage import corpus_of, make_canaries
 from cluster.processes import ask_learner

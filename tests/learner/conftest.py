@@ -3,6 +3,7 @@ from functools import cache
 
 import pytest
 
+import learner.update
 from learner.backbone import Backbone
 from learner.policy import Policy
 from learner.tiny.builder import build_tiny_vlm
@@ -61,3 +62,17 @@ def make_policy() -> Callable[..., Policy]:
         return Policy(Backbone.load(world.folder, compute), lora, seed=seed, **{**defaults, **settings})
 
     return make
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Gradients of each optimizer step, taken just before it is applied."""
+    taken = []
+    original = learner.update.clipped_step
+
+    def record(optimizer, groups, **kwargs):
+        taken.append([p.grad.clone() for _, parameters in groups for p in parameters])
+        return original(optimizer, groups, **kwargs)
+
+    monkeypatch.setattr(learner.update, "clipped_step", record)
+    return taken

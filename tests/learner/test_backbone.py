@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,7 @@ def batch_of(backbone, rows, temperatures=None):
 
 @torch.no_grad()
 def log_probs(backbone, batch, banned=None):
-    return backbone.log_probs(batch, backbone.hidden_states(batch), banned).numpy()
+    return backbone.token_scores(batch, backbone.hidden_states(batch), banned).log_probs.numpy()
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -129,3 +131,47 @@ def test_banned_ids_outside_the_vocabulary(backbone, banned, message):
 def test_banning_everything_is_refused(backbone):
     with pytest.raises(ValueError, match="all .* token ids are banned"):
         backbone.banned_mask(range(backbone.vocab_size))
+
+
+def test_entropy_and_collision_are_those_of_the_distribution_sampled_from(either_world, backbone, reference_of):
+    reference, rows = reference_of(either_world), rows_of(either_world)
+    temperatures = np.array([0.3, 1.0, 1.7, 0.0], dtype=np.float32)
+    banned = (*either_world.banned, 50, 60)
+    batch = batch_of(backbone, rows, temperatures)
+    with torch.no_grad():
+        scores = backbone.token_scores(
+            batch, backbone.hidden_states(batch), backbone.banned_mask(banned), entropies=True, collision_probs=True
+        )
+    assert scores.entropies is not None
+    assert scores.collision_probs is not None
+    for i, (prompt, response, pngs) in enumerate(rows):
+        logits = reference.logits(prompt, response, pngs).double() / (float(temperatures[i]) or 1.0)
+        logits[:, list(banned)] = -float("inf")
+        probs = logits.softmax(-1)
+        entropy = [-sum(p * math.log(p) for p in token.tolist() if p > 0) for token in probs]
+        np.testing.assert_allclose(scores.entropies[i, : len(response)], entropy, rtol=1e-4)
+        np.testing.assert_allclose(scores.collision_probs[i, : len(response)], (probs**2).sum(-1), rtol=1e-4)
+        assert (scores.entropies[i, len(response) :] == 0).all()
+
+
+def test_nothing_more_is_computed_than_was_asked_for(world):
+    backbone = Backbone.load(world.folder, COMPUTE)
+    batch = batch_of(backbone, rows_of(world))
+    with torch.no_grad():
+        scores = backbone.token_scores(batch, backbone.hidden_states(batch))
+    assert scores.entropies is None
+    assert scores.collision_probs is None
+
+
+def test_the_gradient_of_the_entropy_is_finite_where_ids_are_banned(world):
+    backbone = Backbone.load(world.folder, COMPUTE)
+    batch = batch_of(backbone, rows_of(world))
+    hidden = backbone.hidden_states(batch).detach().requires_grad_()
+    mask = backbone.banned_mask(world.banned)
+    found = backbone.token_scores(batch, hidden, mask, entropies=True, collision_probs=True)
+    assert found.entropies is not None
+    assert found.collision_probs is not None
+    assert not found.collision_probs.requires_grad
+    (gradient,) = torch.autograd.grad(found.entropies.sum(), hidden)
+    assert gradient.isfinite().all()
+    assert (gradient != 0).any()

@@ -12,7 +12,7 @@ from learner.config import LearnerConfig, LoraConfig
 from learner.learner import Learner
 from protocol.errors import CheckpointError
 from tests.learner.test_adapter_export import canary
-from tests.learner.test_ppo import with_behavior
+from tests.learner.updates import with_behavior
 from tests.learner.world import config
 
 
@@ -62,6 +62,37 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(either_world, tmp_path
     assert timeless == {k: resumed_metrics[k] for k in timeless}
     assert resumed.policy_version == 2
     assert resumed.package([]).manifest.digest == straight.package([]).manifest.digest
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        config({"importance": {"mode": "masked"}}, thought_weight_rule="auto", thought_weight_probe_rows=2),
+        config({"algorithm": "grpo", "grpo": {"normalization": "task"}}, learning_rate_schedule="cosine"),
+        config({"algorithm": "gigpo", "monitors": {"rows": 4, "every_updates": 1}}, entropy_coefficient=0.1),
+        config({"algorithm": "reinforce"}, epochs=1, learning_rate_schedule="linear", reference_kl_coefficient=0.1),
+    ],
+    ids=["auto-lambda", "grpo-task", "gigpo-monitors", "reinforce-schedule"],
+)
+def test_every_memory_of_an_algorithm_is_resumed_exactly(world, tmp_path, settings):
+    straight = learner_of(world, settings)
+    train_once(straight, world)
+    straight.save(tmp_path / "1")
+    metrics = train_once(straight, world)
+    resumed = learner_of(world, settings, seed=77)
+    resumed.load(tmp_path / "1")
+    again = train_once(resumed, world)
+    assert all(torch.equal(p, weights(resumed)[n]) for n, p in weights(straight).items())
+    timeless = {k: v for k, v in metrics.items() if not k.endswith("_s")}
+    assert timeless == {k: again[k] for k in timeless}
+    assert resumed._loop.state() == straight._loop.state()
+
+
+def test_another_algorithm_is_refused_with_the_cure(world, saved):
+    learner = learner_of(world, config({"algorithm": "vl_dac"}))
+    with pytest.raises(CheckpointError, match="learner.algorithm=ppo, not vl_dac.*resume with learner.algorithm=ppo"):
+        learner.load(saved)
+    assert learner.policy_version == 0
 
 
 def test_the_adapter_folder_opens_in_peft(world, tmp_path):

@@ -89,7 +89,7 @@ def test_a_diverged_update_keeps_version_and_ledger(world, monkeypatch):
     def diverge(*_, **__):
         raise UpdateDiverged("not finite")
 
-    monkeypatch.setattr(learner._algorithm, "update", diverge)
+    monkeypatch.setattr(learner._loop, "update", diverge)
     with pytest.raises(UpdateDiverged):
         learner.update()
     assert learner.policy_version == 0

@@ -8,7 +8,12 @@ from learner.losses import (
     explained_variance,
     policy_loss,
     ratio_metrics,
+    reduce_tokens,
     response_log_probs,
+    score_energies,
+    score_function_loss,
+    span_energies,
+    token_weights,
     value_loss,
 )
 from protocol.trajectory import TokenRole
@@ -166,3 +171,65 @@ def test_explained_variance():
     assert explained_variance(torch.zeros(3), returns) == pytest.approx(0.0)
     assert explained_variance(-returns, returns) == pytest.approx(-3.0)
     assert explained_variance(torch.zeros(2), torch.ones(2)) == 0.0
+
+
+def test_shapes_that_would_widen_are_refused():
+    with pytest.raises(ValueError, match=r"advantages \[3, 1\] do not fit log-ratios \[3\]"):
+        policy_loss(torch.zeros(3), torch.zeros(3, 1), clip=0.1, max_ratio=None)
+    assert policy_loss(torch.zeros(3, 4), torch.ones(3, 1), clip=0.1, max_ratio=None).shape == (3, 4)
+
+
+def test_the_score_loss_has_the_gradient_of_reinforce():
+    log_pi = torch.tensor([-1.0, -7.0], requires_grad=True)
+    score_function_loss(log_pi, torch.tensor([2.0, -0.5])).sum().backward()
+    assert log_pi.grad is not None
+    assert log_pi.grad.tolist() == [-2.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("all", [[1, 1, 1, 1], [1, 1, 0, 0]]),
+        ("action", [[0, 0, 0, 1], [0, 1, 0, 0]]),
+        ("thought_weight", [[0, 0.25, 0.25, 1], [0.5, 1, 0, 0]]),
+    ],
+)
+def test_token_weights_by_role(kind, expected):
+    roles = torch.tensor([[F, T, T, A], [T, A, A, T]], dtype=torch.int8)
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    assert token_weights(roles, mask, torch.tensor([0.25, 0.5]), kind).tolist() == expected
+
+
+def test_tokens_are_reduced_by_weight_and_a_row_without_weight_gives_zero():
+    losses = torch.tensor([[1.0, 2.0, 4.0], [8.0, 8.0, 8.0]])
+    weights = torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.0, 0.0]])
+    assert reduce_tokens(losses, weights, "sum").tolist() == [2.0, 0.0]
+    assert reduce_tokens(losses, weights, "mean").tolist() == [pytest.approx(4 / 3), 0.0]
+
+
+def test_kl_from_a_reference_has_its_minimum_there():
+    """As a penalty, `approximate_kl(reference, policy)`: d/d(log p) of r - 1 - log r with r = p_ref / p is 1 - r."""
+    reference = torch.tensor([[-1.0, -2.0, -3.0]])
+    log_probs = torch.tensor([[-1.0, -1.0, -5.0]], requires_grad=True)
+    approximate_kl(reference, log_probs, torch.ones(1, 3, dtype=torch.bool)).sum().backward()
+    assert log_probs.grad is not None
+    torch.testing.assert_close(log_probs.grad[0], torch.tensor([0.0, 1 - math.exp(-1), 1 - math.exp(2)]))
+
+
+def test_score_energies_are_the_squared_norms_of_the_gradients():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(5, 7, generator=generator, requires_grad=True)
+    log_probs = torch.log_softmax(logits, -1)
+    chosen = torch.tensor([0, 3, 6, 2, 2])
+    picked = log_probs[torch.arange(5), chosen]
+    (gradient,) = torch.autograd.grad(picked.sum(), logits)
+    found = score_energies(picked[None], log_probs.exp().square().sum(-1)[None])
+    torch.testing.assert_close(found[0], gradient.square().sum(-1))
+
+
+def test_energies_are_summed_by_span():
+    roles = torch.tensor([[F, T, T, A], [A, A, T, T]], dtype=torch.int8)
+    mask = torch.tensor([[True] * 4, [True, True, True, False]])
+    thought, action = span_energies(torch.tensor([[1.0, 2.0, 4.0, 8.0]] * 2), roles, mask)
+    assert thought.tolist() == [6.0, 4.0]
+    assert action.tolist() == [8.0, 3.0]

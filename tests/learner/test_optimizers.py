@@ -4,20 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from learner.optimizers import clipped_step, cosine_factor, warmup_factor
+from learner.optimizers import clipped_step
 from protocol.errors import UpdateDiverged
-
-
-def test_warmup_rises_to_one():
-    assert [warmup_factor(i, 3) for i in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert warmup_factor(0, 0) == 1.0
-
-
-def test_cosine_starts_after_the_warmup_and_ends_at_zero():
-    assert [cosine_factor(i, 2, 10) for i in (0, 1)] == [pytest.approx(1 / 3), pytest.approx(2 / 3)]
-    assert cosine_factor(2, 2, 10) == 1.0
-    assert cosine_factor(6, 2, 10) == pytest.approx(0.5)
-    assert cosine_factor(10, 2, 10) == pytest.approx(0.0)
 
 
 def two_parameters():

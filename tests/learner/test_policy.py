@@ -33,7 +33,7 @@ def test_a_fresh_policy_is_the_base_model_with_value_zero(either_world, make_pol
     expected = reference_of(either_world).log_probs(
         rows.prompts[0], response, [rows.frames[rows.digests[0][0]]], banned=either_world.banned
     )
-    np.testing.assert_allclose(evaluation.log_probs[0, : len(response)].numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(evaluation.tokens.log_probs[0, : len(response)].numpy(), expected, atol=1e-5)
 
 
 def test_adapter_off_gives_the_base_log_probs_and_comes_back(either_world, make_policy, rows):
@@ -58,7 +58,7 @@ def test_only_adapter_and_value_head_are_trained(either_world, make_policy, rows
     for p in policy.value_parameters().values():
         p.data += 0.1
     evaluation = policy.evaluate(whole(policy, rows))
-    (evaluation.log_probs.sum() + evaluation.values.sum()).backward()
+    (evaluation.tokens.log_probs.sum() + evaluation.values.sum()).backward()
     adapter = policy.adapter_parameters()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in adapter.values())
     assert all(p.grad is not None for p in policy.value_parameters().values())

@@ -44,3 +44,27 @@ def test_lengths_and_last_rows_of_failed_episodes(world):
     rows = gather_rows([world.batch(steps)])
     assert rows.last_rows.tolist() == [0]
     assert rows.lengths.tolist() == [len(steps[0].prompt_token_ids) + len(steps[0].response_token_ids)]
+
+
+def test_tags_say_where_a_row_comes_from(world):
+    steps = [
+        world.step(trajectory="a", env_id="cards", task="", reset_seed=7, legal=False),
+        world.step(trajectory="b", env_id="house", task="home/heat", reset_seed=2**40, episode_id="e"),
+        world.step(trajectory="c", env_id="house", task="heat"),
+    ]
+    rows = gather_rows([world.batch(steps[:1]), world.batch(steps[1:])])
+    assert rows.env_ids == ["cards", "house", "house"]
+    assert rows.tasks == ["", "home/heat", "heat"]
+    assert rows.components == ["cards", "home", "heat"]
+    assert rows.reset_seeds.tolist() == [7, 2**40, 0]
+    assert rows.episode_ids == ["a", "e", "c"]
+    assert rows.legal.tolist() == [False, True, True]
+    assert rows.end_reasons == [EndReason.TERMINATED] * 3
+
+
+def test_states_are_equal_if_prompt_and_frames_are(world):
+    steps = [world.step(trajectory=str(i), state=state) for i, state in enumerate([(1, 4), (1, 4), (2, 4)])]
+    steps.append(world.step(trajectory="3", state=(1, 4), prompt_token_ids=world.expanded("other")))
+    rows = gather_rows([world.batch(steps)])
+    assert rows.state(0) == rows.state(1)
+    assert len({rows.state(i) for i in range(4)}) == 3

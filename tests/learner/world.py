@@ -4,6 +4,7 @@ import io
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +21,18 @@ LORA = LoraConfig(rank=4, alpha=8)
 STATES = [(1, 4), (4, 1), (0, 5), (5, 2), (2, 3), (3, 0)]
 
 
-def config(**ppo) -> LearnerConfig:
-    """Settings for quick tests; keyword arguments go to the PPO part."""
-    settings = {"epochs": 2, "minibatch_size": 4, "learning_rate": 1e-2, "value_hidden_sizes": (16,), **ppo}
-    return LearnerConfig(lora=LORA, ppo=PPOConfig(**settings), compute=COMPUTE)
+def config(sections: dict[str, Any] | None = None, **ppo: Any) -> LearnerConfig:
+    """Settings for quick tests: keyword arguments go to the PPO part, `sections` beside it."""
+    settings: dict[str, Any] = {
+        "epochs": 2,
+        "minibatch_size": 4,
+        "learning_rate": 1e-2,
+        "value_hidden_sizes": (16,),
+        **ppo,
+    }
+    return LearnerConfig.model_validate(
+        {"lora": LORA, "ppo": PPOConfig.model_validate(settings), "compute": COMPUTE, **(sections or {})}
+    )
 
 
 @cache
@@ -35,6 +44,9 @@ def png_of(state: tuple[int, int]) -> bytes:
 
 class World:
     """One model folder and everything a test needs to make rows for it."""
+
+    open_end = {"terminated": False, "end_reason": EndReason.NONE}
+    """Of a step that another follows."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -77,6 +89,8 @@ class World:
             worker_id="worker",
             env_id="env",
             task="",
+            prompt_switches="{}",
+            reset_seed=0,
             episode_id=trajectory,
             step=index,
             policy_version=0,
@@ -100,9 +114,8 @@ class World:
 
     def trajectory(self, name: str, states: list[tuple[int, int]], rewards: list[float], **last) -> list[Step]:
         """One step per state; `last` changes the last one (a cut needs `bootstrap_of=state`)."""
-        open_end = {"terminated": False, "end_reason": EndReason.NONE}
         steps = [
-            self.step(i, name, state, reward=reward, **open_end)
+            self.step(i, name, state, reward=reward, **self.open_end)
             for i, (state, reward) in enumerate(zip(states, rewards, strict=True))
         ]
         final = {"terminated": True, "end_reason": EndReason.TERMINATED} | last

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from learner.algorithms.critic import CriticAdvantages
+from learner.rows import gather_rows
+from learner.targets import state_values
+
+
+@pytest.fixture
+def policy(world, make_policy):
+    policy = make_policy(world)
+    for parameter in policy.value_parameters().values():
+        parameter.data += 0.2
+    return policy
+
+
+@pytest.fixture
+def rows(world):
+    return gather_rows([world.batch(world.mixed_steps())])
+
+
+def value_of(policy, rows, prompt, digests):
+    return float(state_values(policy, [prompt], [digests], rows.frames, 4096)[0])
+
+
+def estimator(**changes):
+    settings = {"gamma": 0.9, "gae_lambda": 0.95, "reward_scale": 1.0, "normalized": True, "token_budget": 4096}
+    return CriticAdvantages(**(settings | changes))
+
+
+def test_targets_by_hand(policy, rows):
+    """Trajectories: a, three steps, terminated; b, three steps, cut; c, one step, truncated."""
+    targets = estimator(gae_lambda=0.0, reward_scale=0.5, normalized=False)(policy, rows)
+    v = [value_of(policy, rows, p, d) for p, d in zip(rows.prompts, rows.digests, strict=True)]
+    boot = [
+        value_of(policy, rows, prompt, digests)
+        for prompt, digests in zip(rows.bootstrap_prompts, rows.bootstrap_digests, strict=True)
+        if prompt is not None
+    ]
+    expected = [
+        0.0 + 0.9 * v[1] - v[0],
+        -0.5 + 0.9 * v[2] - v[1],
+        0.5 - v[2],
+        0.0 + 0.9 * v[4] - v[3],
+        0.25 + 0.9 * v[5] - v[4],
+        -0.5 + 0.9 * boot[0] - v[5],
+        1.0 + 0.9 * boot[1] - v[6],
+    ]
+    assert targets.old_values is not None
+    np.testing.assert_allclose(targets.advantages.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(targets.returns.numpy(), np.array(expected) + v, atol=1e-5)
+    np.testing.assert_allclose(targets.old_values.numpy(), v, atol=1e-6)
+    assert not targets.old_values.requires_grad
+    assert targets.trained_rows.tolist() == list(range(7))
+
+
+def test_advantages_are_normalised_over_the_whole_update(policy, rows):
+    targets = estimator()(policy, rows)
+    assert float(targets.advantages.mean()) == pytest.approx(0.0, abs=1e-6)
+    assert float(targets.advantages.std()) == pytest.approx(1.0, abs=1e-3)
