@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 pytest.importorskip("alfworld", reason="needs the extra croupier[alfworld]")
-from alfworld import gen
 
 from envs.alfworld.game_files import TRAJ_FILE, WORLD_FILE
 from envs.alfworld.thor.env import AlfworldThor
 from envs.alfworld.thor.state import SimulatorError
 from envs.errors import EnvSetupError
 
+LAYOUTS = Path(pytest.importorskip("alfworld.gen").__path__[0]) / "layouts"
 PYTHON = sys.executable if find_spec("ai2thor") else os.environ.get("CROUPIER_THOR_PYTHON", "")
 pytestmark = [
     pytest.mark.skipif(not PYTHON, reason="needs ai2thor, here or under CROUPIER_THOR_PYTHON"),
@@ -55,7 +55,7 @@ CONDITIONS = {
 
 
 def viewpoints(scene):
-    return json.loads((Path(gen.__path__[0]) / "layouts" / f"FloorPlan{scene}-openable.json").read_text())
+    return json.loads((LAYOUTS / f"FloorPlan{scene}-openable.json").read_text())
 
 
 def household(scene):
