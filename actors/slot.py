@@ -65,6 +65,8 @@ class EnvSlot:
         self.builder = TrajectoryBuilder()
         self.episode = -1
         self.env_errors = 0
+        self.resting = True
+        """Whether no episode is open; begin one before the next request."""
         self.state: TaskState
         self.tally = EpisodeTally()
         self._actions: list[str] = []
@@ -73,16 +75,25 @@ class EnvSlot:
         self._piece_start = 0
         self._failures_in_a_row = 0
 
-    def reset(self, panel_seed: int | None = None) -> None:
-        """Begin the next episode.
+    def reset(self, env_seed: int | None = None) -> None:
+        """Begin the slot's next episode, from its own seed or from the given one.
 
-        Args:
-            panel_seed: Reset seed of an evaluation panel's episode. All its draws depend on this seed alone,
-                whichever slot and worker play it. Without it the episode is the slot's own next one.
+        Slots that begin from one seed begin in one state; what they sample differs.
         """
         self.episode += 1
-        self._panel_seed = panel_seed
-        self._begin(int(self.draw("reset").integers(2**31)) if panel_seed is None else panel_seed)
+        self._panel_seed = None
+        self._begin(int(self.draw("reset").integers(2**31)) if env_seed is None else env_seed)
+
+    def reset_to_panel(self, seed: int) -> None:
+        """Begin an evaluation panel's episode: all its draws depend on this seed alone, whichever slot plays it."""
+        self.episode += 1
+        self._panel_seed = seed
+        self._begin(seed)
+
+    def rest(self) -> None:
+        """Forget the episode, which has ended or is given up, where no other follows at once."""
+        self._actions, self.tally, self._piece_start = [], EpisodeTally(), 0
+        self.resting = True
 
     def request(self, params: SamplingParams, policy_version: int, *, seeded: bool) -> SampleRequest:
         """The request that asks for a response to the current state."""
@@ -186,6 +197,7 @@ class EnvSlot:
     def _begin(self, env_seed: int) -> None:
         observation, info = self._env.reset(seed=env_seed)
         self._env_seed = env_seed
+        self.resting = False
         self._actions = []
         self._piece_start = 0
         self.tally = EpisodeTally()

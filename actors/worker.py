@@ -60,6 +60,8 @@ class _Budget:
 
 @dataclass(slots=True)
 class _Tally:
+    began_s: float = field(default_factory=time.perf_counter)
+    env_errors_before: int = 0
     tokens: int = 0
     sample_s: float = 0.0
     episodes: list[EpisodeResult] = field(default_factory=list)
@@ -123,11 +125,60 @@ class RolloutWorker:
             EnvironmentFailed: An environment raised at several steps in a row.
             RequestRefused: The server sees other prompts than this worker.
         """
-        began = time.perf_counter()
-        errors_before = sum(s.env_errors for s in self._slots)
-        tally = _Tally()
+        tally = _Tally(env_errors_before=self._env_errors)
+        for slot in self._slots:
+            if slot.resting:
+                slot.reset()
         play = self._play_rounds if self._deterministic else self._play_freely
         await play(self._slots, _Budget(num_steps), policy_version, temperature, tally)
+        return self._hand_over(tally)
+
+    async def collect_episodes(
+        self, seeds: Sequence[int], policy_version: int, temperature: float
+    ) -> tuple[TrajectoryBatch, RolloutReport]:
+        """Play one whole episode per reset seed; equal seeds begin in equal states and are sampled apart.
+
+        Episodes that an earlier `collect` left open are given up.
+
+        Raises:
+            DeadlineExceeded, EnvironmentFailed, RequestRefused: See `collect`.
+        """
+        tally = _Tally(env_errors_before=self._env_errors)
+        slots, waiting = self._slots[: len(seeds)], deque(seeds)
+        if self._deterministic:
+            await self._play_episodes(slots, waiting, policy_version, temperature, tally)
+        else:
+            await _gather_or_cancel(
+                [self._play_episodes([slot], waiting, policy_version, temperature, tally) for slot in slots]
+            )
+        for slot in self._slots:
+            slot.rest()
+        return self._hand_over(tally)
+
+    async def _play_episodes(
+        self, slots: Sequence[EnvSlot], waiting: deque[int], version: int, temperature: float, tally: _Tally
+    ) -> None:
+        """Play what waits, all slots in step with each other, until nothing is left."""
+        playing: list[EnvSlot] = []
+        idle = list(slots)
+        while True:
+            while idle and waiting:
+                playing.append(idle.pop(0))
+                playing[-1].reset(waiting.popleft())
+            if not playing:
+                return
+            results = await self._round(playing, version, temperature, tally)
+            ended = [slot for slot, result in zip(playing, results, strict=True) if result is not None]
+            tally.episodes += [result for result in results if result is not None]
+            idle += ended
+            playing = [slot for slot in playing if slot not in ended]
+
+    @property
+    def _env_errors(self) -> int:
+        return sum(slot.env_errors for slot in self._slots)
+
+    def _hand_over(self, tally: _Tally) -> tuple[TrajectoryBatch, RolloutReport]:
+        """All rows since the last time; open episodes are cut and go on."""
         rows, frames = [], []
         for slot in self._slots:
             slot.cut()
@@ -138,11 +189,11 @@ class RolloutWorker:
             worker_id=self.worker_id,
             env_steps=len(rows),
             sampled_tokens=tally.tokens,
-            wall_s=time.perf_counter() - began,
+            wall_s=time.perf_counter() - tally.began_s,
             env_s=sum(r.env_s for r in rows),
             sample_s=tally.sample_s,
             invalid_steps=sum(not r.legal for r in rows),
-            env_errors=sum(s.env_errors for s in self._slots) - errors_before,
+            env_errors=self._env_errors - tally.env_errors_before,
             episodes=tuple(tally.episodes),
         )
         return encode(rows, frames), report
@@ -163,7 +214,7 @@ class RolloutWorker:
             for number in range(min(len(self._slots), len(seeds))):
                 slot = self._make_slot(number)
                 playing[slot], seed = waiting.popleft()
-                slot.reset(seed)
+                slot.reset_to_panel(seed)
             while playing:
                 slots = list(playing)
                 ends = await self._round(slots, policy_version, temperature, _Tally())
@@ -174,7 +225,7 @@ class RolloutWorker:
                     results[playing[slot]] = result
                     if waiting:
                         playing[slot], seed = waiting.popleft()
-                        slot.reset(seed)
+                        slot.reset_to_panel(seed)
                     else:
                         del playing[slot]
                         slot.close()

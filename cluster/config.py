@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -22,6 +23,9 @@ from learner.algorithms.config import GROUP_ALGORITHMS
 from learner.config import LearnerConfig, SFTConfig
 from learner.tiny.config import TinyVLMConfig
 from protocol.errors import ConfigError
+
+_EPISODES = 0xE915
+"""Sets the draws of training episodes apart from all others of a run's seed."""
 
 
 class ModelConfig(Part):
@@ -54,6 +58,10 @@ class RolloutConfig(Part):
     """Policy updates of the RL stage; 0 skips it."""
     steps_per_update: int = Field(default=512, ge=1)
     """Environment steps per update, over all workers."""
+    episodes_per_update: int = Field(default=64, ge=1)
+    """Whole episodes per update, over all workers, in place of `steps_per_update` for algorithms without a critic."""
+    group_size: int = Field(default=8, ge=2)
+    """Episodes that begin in one state, for algorithms that compare such; must divide `episodes_per_update`."""
     temperature: float = Field(default=1.0, gt=0.0)
     """Sampling temperature; log-probs are those of the tempered distribution."""
     max_tokens: int = Field(default=64, ge=1)
@@ -185,6 +193,15 @@ class RunConfig(Part):
         values["ppo"] = self.learner.ppo.model_copy(update={"thought_weights": self.learner.ppo.thought_weights | own})
         return LearnerConfig(**values)
 
+    def episode_seeds(self, update: int) -> list[int]:
+        """Reset seeds of the episodes of one update, of which those of a group are equal; without a critic only."""
+        rollout = self.rollout
+        size = rollout.group_size if self.learner.algorithm in GROUP_ALGORITHMS else 1
+        drawn = np.random.default_rng([self.seed, _EPISODES, update]).integers(
+            2**30, size=rollout.episodes_per_update // size
+        )
+        return [int(seed) for seed in drawn for _ in range(size)]
+
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         _check_rollout(self)
@@ -225,10 +242,11 @@ def _check_adapters(config: RunConfig) -> None:
 
 
 def _check_algorithm(config: RunConfig) -> None:
-    if config.learner.algorithm in GROUP_ALGORITHMS:
+    rollout = config.rollout
+    if config.learner.algorithm in GROUP_ALGORITHMS and rollout.episodes_per_update % rollout.group_size:
         raise ValueError(
-            f"learner.algorithm={config.learner.algorithm} compares whole episodes of equal starts, which rollouts do "
-            "not collect yet (the learner itself takes them): choose ppo, vl_dac or reinforce"
+            f"rollout.episodes_per_update is {rollout.episodes_per_update}, no multiple of rollout.group_size = "
+            f"{rollout.group_size}, which learner.algorithm={config.learner.algorithm} needs: change one of them"
         )
 
 

@@ -19,7 +19,8 @@ from cluster.processes import ask_learner
 from cluster.run_dir import RunDir, read_state, write_state
 from cluster.server_pool import ServerPool
 from cluster.waiting import StopFlag
-from cluster.worker_pool import WorkerPool
+from cluster.worker_pool import Rollout, WorkerPool
+from learner.algorithms.config import CRITIC_ALGORITHMS
 from protocol.adapter import AdapterManifest, CanaryPrompt
 
 
@@ -98,13 +99,7 @@ class Driver:
             StopRequested: The user asked to stop during the rollout; nothing of it has been trained on.
         """
         began = time.monotonic()
-        rollout = self.workers.collect(
-            self._config.rollout.steps_per_update,
-            self.policy_version,
-            self._config.rollout.temperature,
-            self._config.workers.rollout_timeout_s,
-            meanwhile=lambda: self._look_around(show, "sampling"),
-        )
+        rollout = self._collect(lambda: self._look_around(show, "sampling"))
         update_began = time.monotonic()
         learnt = ask_learner(
             self._learner.update.remote(self.progress.update + 1, rollout.batches),
@@ -132,6 +127,14 @@ class Driver:
             "run/recycled_workers": self.workers.recycled,
         }
         return {k: float(v) if v is not None else math.nan for k, v in values.items()}
+
+    def _collect(self, meanwhile: Callable[[], None]) -> Rollout:
+        """Environment steps, or whole episodes where the algorithm compares such."""
+        config = self._config
+        common = self.policy_version, config.rollout.temperature, config.workers.rollout_timeout_s, meanwhile
+        if config.learner.algorithm in CRITIC_ALGORITHMS:
+            return self.workers.collect(config.rollout.steps_per_update, *common)
+        return self.workers.collect_episodes(config.episode_seeds(self.progress.update), *common)
 
     def save(self) -> None:
         """Write a checkpoint of the last finished update into the run directory."""

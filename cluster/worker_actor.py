@@ -78,6 +78,13 @@ class WorkerActor:
         batch, report = await self._worker.collect(num_steps, policy_version, temperature)
         return batch, replace(report, rss_bytes=own_memory_bytes()), self._state_dict()
 
+    async def collect_episodes(
+        self, seeds: Sequence[int], policy_version: int, temperature: float
+    ) -> tuple[TrajectoryBatch, RolloutReport, dict[str, Any]]:
+        """See `RolloutWorker.collect_episodes`; the state to resume from comes third."""
+        batch, report = await self._worker.collect_episodes(seeds, policy_version, temperature)
+        return batch, replace(report, rss_bytes=own_memory_bytes()), self._state_dict()
+
     async def run_episodes(self, seeds: Sequence[int], policy_version: int, temperature: float) -> list[EpisodeResult]:
         """See `RolloutWorker.run_episodes`."""
         return await self._worker.run_episodes(seeds, policy_version, temperature)

@@ -118,18 +118,46 @@ class WorkerPool:
             DeadlineExceeded: The rollout takes longer than `deadline_s`.
             ConfigError: A successor is above the memory cap at once.
         """
+        shares = dict(enumerate(_shares(num_steps, len(self.handles))))
+        wanted = policy_version, temperature
+        return self._rollout("collect", shares, wanted, f"{num_steps} environment steps", deadline_s, meanwhile)
+
+    def collect_episodes(
+        self,
+        seeds: Sequence[int],
+        policy_version: int,
+        temperature: float,
+        deadline_s: float,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Rollout:
+        """Play one whole episode per reset seed, shared among the workers.
+
+        Raises:
+            WorkerDied, DeadlineExceeded, ConfigError: As `collect`.
+        """
+        shares = {i: list(seeds[i :: len(self.handles)]) for i in range(len(self.handles))}
+        wanted = policy_version, temperature
+        return self._rollout("collect_episodes", shares, wanted, f"{len(seeds)} episodes", deadline_s, meanwhile)
+
+    def _rollout(
+        self,
+        method: str,
+        shares: Mapping[int, Any],
+        wanted: tuple[int, float],
+        what: str,
+        deadline_s: float,
+        meanwhile: Callable[[], None] | None,
+    ) -> Rollout:
+        """Give every worker its share of a rollout, if it has any, and wait."""
         began = time.monotonic()
         self._await_recycled(deadline_s, meanwhile)
-        shares = _shares(num_steps, len(self.handles))
         calls = {
-            index: partial(
-                self.handles[index].collect.options(num_returns=3).remote, share, policy_version, temperature
-            )
-            for index, share in enumerate(shares)
+            index: partial(getattr(self.handles[index], method).options(num_returns=3).remote, share, *wanted)
+            for index, share in shares.items()
             if share
         }
         # Only report and state come to the driver; the batch stays where it is, a reference.
-        parts = self._gather(calls, slice(1, 3), f"{num_steps} environment steps", deadline_s, meanwhile)
+        parts = self._gather(calls, slice(1, 3), what, deadline_s, meanwhile)
         wall_s = time.monotonic() - began
         self._recycle({index: (values[0], values[1]) for index, (_, values) in zip(sorted(calls), parts, strict=True)})
         return Rollout(

@@ -276,12 +276,12 @@ def test_the_draws_of_a_panels_episode_depend_on_its_seed_alone(tiny_folder):
     one, two = Play(tiny_folder), Play(tiny_folder, worker_id="v", slot=3, seed=9)
     two.say(say("next"))
     for play in (one, two):
-        play.slot.reset(panel_seed=77)
+        play.slot.reset_to_panel(77)
     assert one.env.journal[-1] == two.env.journal[-1] == ("reset", 77)
     for purpose in ("sample", "fallback", "expert"):
         draws = [play.slot.draw(purpose).integers(2**31) for play in (one, two)]
         assert draws[0] == draws[1]
-    one.slot.reset(panel_seed=78)
+    one.slot.reset_to_panel(78)
     assert one.slot.draw("sample").integers(2**31) != two.slot.draw("sample").integers(2**31)
 
 

@@ -241,7 +241,7 @@ def test_a_panels_seed_decides_the_component_too(tiny_folder):
         play = Play(tiny_folder, *mixture(a=CountingTask(), b=CountingTask()), worker_id=worker_id)
         played = []
         for seed in range(20):
-            play.slot.reset(panel_seed=seed)
+            play.slot.reset_to_panel(seed)
             played.append(play.slot.state.task.split("/")[0])
         return played
 

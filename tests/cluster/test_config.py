@@ -243,6 +243,20 @@ def test_one_lambda_is_not_set_in_two_places():
         default_config(["env.mixture.a.thought_weight=0.25", "learner.ppo.thought_weights.a=0.25"])
 
 
-def test_algorithms_that_need_groups_of_episodes_are_refused_while_rollouts_have_none():
-    with pytest.raises(ConfigError, match="learner.algorithm=grpo compares whole episodes of equal starts"):
-        default_config(["learner.algorithm=grpo"])
+def test_groups_begin_in_one_state_and_fill_the_update():
+    config = default_config(["learner.algorithm=grpo", "rollout.episodes_per_update=12", "rollout.group_size=4"])
+    seeds = config.episode_seeds(0)
+    assert [seeds.count(seed) for seed in dict.fromkeys(seeds)] == [4, 4, 4]
+    assert seeds == config.episode_seeds(0), "the same at a resume"
+    assert not set(seeds) & set(config.episode_seeds(1))
+    assert not set(seeds) & set(default_config(["learner.algorithm=grpo", "seed=1"]).episode_seeds(0))
+
+
+def test_without_groups_every_episode_has_a_start_of_its_own():
+    config = default_config(["learner.algorithm=reinforce", "learner.ppo.epochs=1", "rollout.episodes_per_update=9"])
+    assert len(set(config.episode_seeds(0))) == 9
+
+
+def test_groups_must_fill_an_update():
+    with pytest.raises(ConfigError, match="episodes_per_update is 64, no multiple of rollout.group_size = 7"):
+        default_config(["learner.algorithm=grpo", "rollout.group_size=7"])

@@ -158,3 +158,13 @@ def test_a_successor_of_a_crashed_worker_keeps_its_name_through_recycling_and_re
     with pool_of(spec()) as resumed:
         resumed.load_states(rollout.states, update=1)
         assert rows_of(collect(resumed)) == expected
+
+
+def test_whole_episodes_are_shared_among_workers_and_keep_their_starts(spec) -> None:
+    with pool_of(spec(), count=2) as pool:
+        rows = rows_of(pool.collect_episodes([5, 5, 5, 9, 9, 9], 0, 1.0, deadline_s=100))
+    starts = {row["episode_id"]: row["reset_seed"] for row in rows}
+    assert sorted(starts.values()) == [5, 5, 5, 9, 9, 9]
+    assert {row["worker_id"] for row in rows} == {"worker-0", "worker-1"}
+    ends = {row["episode_id"]: row["end_reason"] for row in rows}
+    assert "cut" not in {str(end) for end in ends.values()}
