@@ -20,7 +20,7 @@ from actors.frames import FrameEncoder
 from actors.prompting import PromptEncoder
 from actors.sampler import Sample
 from actors.slot import EnvSlot
-from envs.base import TaskAdapter
+from envs.base import TaskAdapter, check_noise
 from protocol.adapter import CanaryPrompt
 from protocol.codec import TrajectoryBatch, encode
 from protocol.errors import ExpertFailed
@@ -91,8 +91,7 @@ def demonstrate(
         ValueError: `noise` is outside [0, 1].
         ExpertFailed: The expert knows nothing to say in any episode.
     """
-    if not 0.0 <= noise <= 1.0:
-        raise ValueError(f"noise is a probability and must lie in [0, 1], not {noise!r}")
+    check_noise(noise)
     env, adapter = make_env()
     identity, patience = SlotIdentity(run_id, "expert", 0, seed), Patience()
     with closing(EnvSlot(env, adapter, encoder, FrameEncoder(), identity)) as slot:

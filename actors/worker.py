@@ -11,8 +11,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 import numpy as np
@@ -26,6 +27,9 @@ from envs.base import TaskAdapter
 from protocol.codec import TrajectoryBatch, encode
 from protocol.episode import EpisodeResult
 from protocol.errors import CheckpointError, DeadlineExceeded
+
+Episode = TypeVar("Episode")
+"""What an episode is begun from: its reset seed, or its place in a panel with it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,33 +149,18 @@ class RolloutWorker:
         """
         tally = _Tally(env_errors_before=self._env_errors)
         slots, waiting = self._slots[: len(seeds)], deque(seeds)
-        if self._deterministic:
-            await self._play_episodes(slots, waiting, policy_version, temperature, tally)
-        else:
-            await _gather_or_cancel(
-                [self._play_episodes([slot], waiting, policy_version, temperature, tally) for slot in slots]
-            )
+        together = [slots] if self._deterministic else [[slot] for slot in slots]
+
+        def ended(seed: int, result: EpisodeResult) -> None:
+            tally.episodes.append(result)
+
+        def play(slots: Sequence[EnvSlot]) -> Coroutine[Any, Any, None]:
+            return self._play_episodes(slots, waiting, EnvSlot.reset, ended, policy_version, temperature, tally)
+
+        await _gather_or_cancel([play(slots) for slots in together])
         for slot in self._slots:
             slot.rest()
         return self._hand_over(tally)
-
-    async def _play_episodes(
-        self, slots: Sequence[EnvSlot], waiting: deque[int], version: int, temperature: float, tally: _Tally
-    ) -> None:
-        """Play what waits, all slots in step with each other, until nothing is left."""
-        playing: list[EnvSlot] = []
-        idle = list(slots)
-        while True:
-            while idle and waiting:
-                playing.append(idle.pop(0))
-                playing[-1].reset(waiting.popleft())
-            if not playing:
-                return
-            results = await self._round(playing, version, temperature, tally)
-            ended = [slot for slot, result in zip(playing, results, strict=True) if result is not None]
-            tally.episodes += [result for result in results if result is not None]
-            idle += ended
-            playing = [slot for slot in playing if slot not in ended]
 
     @property
     def _env_errors(self) -> int:
@@ -209,29 +198,19 @@ class RolloutWorker:
         """
         waiting = deque(enumerate(seeds))
         results: dict[int, EpisodeResult] = {}
-        playing: dict[EnvSlot, int] = {}
-        try:
-            for number in range(min(len(self._slots), len(seeds))):
-                slot = self._make_slot(number)
-                playing[slot], seed = waiting.popleft()
-                slot.reset_to_panel(seed)
-            while playing:
-                slots = list(playing)
-                ends = await self._round(slots, policy_version, temperature, _Tally())
-                for slot, result in zip(slots, ends, strict=True):
-                    if result is None:
-                        continue
-                    slot.builder.take()  # evaluation keeps results, not rows
-                    results[playing[slot]] = result
-                    if waiting:
-                        playing[slot], seed = waiting.popleft()
-                        slot.reset_to_panel(seed)
-                    else:
-                        del playing[slot]
-                        slot.close()
-        finally:
-            for slot in playing:
-                slot.close()
+
+        def begin(slot: EnvSlot, episode: tuple[int, int]) -> None:
+            slot.builder.take()  # evaluation keeps results, not rows
+            slot.reset_to_panel(episode[1])
+
+        def ended(episode: tuple[int, int], result: EpisodeResult) -> None:
+            results[episode[0]] = result
+
+        with ExitStack() as resources:
+            slots = [self._make_slot(number) for number in range(min(len(self._slots), len(seeds)))]
+            for slot in slots:
+                resources.callback(slot.close)
+            await self._play_episodes(slots, waiting, begin, ended, policy_version, temperature, _Tally())
         return [results[index] for index in range(len(seeds))]
 
     def state_dict(self) -> dict[str, Any]:
@@ -262,6 +241,35 @@ class RolloutWorker:
         env, adapter = self._make_env()
         identity = SlotIdentity(self._run_id, self.worker_id, index, self._seed)
         return EnvSlot(env, adapter, self._encoder, self._frame_encoder, identity)
+
+    async def _play_episodes(
+        self,
+        slots: Sequence[EnvSlot],
+        waiting: deque[Episode],
+        begin: Callable[[EnvSlot, Episode], None],
+        ended: Callable[[Episode, EpisodeResult], None],
+        version: int,
+        temperature: float,
+        tally: _Tally,
+    ) -> None:
+        """Play what waits, all slots in step with each other, until nothing is left."""
+        playing: dict[EnvSlot, Episode] = {}
+        for slot in slots:
+            if waiting:
+                playing[slot] = waiting.popleft()
+                begin(slot, playing[slot])
+        while playing:
+            going = list(playing)
+            results = await self._round(going, version, temperature, tally)
+            for slot, result in zip(going, results, strict=True):
+                if result is None:
+                    continue
+                ended(playing[slot], result)
+                if waiting:
+                    playing[slot] = waiting.popleft()
+                    begin(slot, playing[slot])
+                else:
+                    del playing[slot]
 
     async def _play_freely(
         self, slots: list[EnvSlot], budget: _Budget, version: int, temperature: float, tally: _Tally

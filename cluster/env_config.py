@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from cluster.config_part import Part
+from envs.mixture import check_component_name
 from envs.switches import PromptSwitches
 
 
@@ -75,8 +76,7 @@ class EnvConfig(SingleEnvConfig):
             if getattr(self, key) != getattr(usual, key):
                 raise ValueError(f"env.{key} has no effect beside env.mixture: set it for each component")
         for name in self.mixture:
-            if not name or "/" in name:
-                raise ValueError(f"component name {name!r} tags rows and metrics: it must not be empty or hold '/'")
+            check_component_name(name)
         if not any(component.weight for component in self.mixture.values()):
             raise ValueError("env.mixture has no component with a weight above 0, so no episode can be drawn")
         return self

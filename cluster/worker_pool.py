@@ -135,7 +135,7 @@ class WorkerPool:
         Raises:
             WorkerDied, DeadlineExceeded, ConfigError: As `collect`.
         """
-        shares = {i: list(seeds[i :: len(self.handles)]) for i in range(len(self.handles))}
+        shares = _dealt(seeds, len(self.handles))
         wanted = policy_version, temperature
         return self._rollout("collect_episodes", shares, wanted, f"{len(seeds)} episodes", deadline_s, meanwhile)
 
@@ -181,10 +181,9 @@ class WorkerPool:
             WorkerDied, DeadlineExceeded, ConfigError: As `collect`; the share of a worker that dies is played again.
         """
         self._await_recycled(deadline_s, meanwhile)
-        shares = [list(seeds[i :: len(self.handles)]) for i in range(len(self.handles))]
         calls = {
             index: partial(self.handles[index].run_episodes.remote, share, policy_version, temperature)
-            for index, share in enumerate(shares)
+            for index, share in _dealt(seeds, len(self.handles)).items()
             if share
         }
         parts = self._gather(calls, slice(0, 1), f"{len(seeds)} evaluation episodes", deadline_s, meanwhile)
@@ -273,6 +272,11 @@ class WorkerPool:
 
 def _as_list(refs: Any) -> list[ray.ObjectRef]:
     return list(refs) if isinstance(refs, (list, tuple)) else [refs]
+
+
+def _dealt(seeds: Sequence[int], hands: int) -> dict[int, list[int]]:
+    """The seeds of each worker, dealt one by one."""
+    return {index: list(seeds[index::hands]) for index in range(hands)}
 
 
 def _shares(total: int, parts: int) -> list[int]:

@@ -153,9 +153,18 @@ class TaskAdapter(ABC):
         Raises:
             ValueError: `noise` is outside [0, 1].
         """
-        if not 0.0 <= noise <= 1.0:
-            raise ValueError(f"noise is a probability and must lie in [0, 1], not {noise!r}")
+        check_noise(noise)
         if rng.random() >= noise:
             return best
         legal = self.legal_actions(info)
         return legal[int(rng.integers(len(legal)))]
+
+
+def check_noise(noise: float) -> None:
+    """Refuse a noise that is no probability.
+
+    Raises:
+        ValueError: `noise` is outside [0, 1].
+    """
+    if not 0.0 <= noise <= 1.0:
+        raise ValueError(f"noise is a probability and must lie in [0, 1], not {noise!r}")

@@ -176,8 +176,17 @@ def mix(components: Mapping[str, Component]) -> tuple[Mixture, MixtureTask]:
         EnvSetupError: a name is not usable, there is no component, or the weights are not such.
     """
     for name, component in components.items():
-        if not name or "/" in name:
-            raise EnvSetupError(f"component name {name!r} tags rows and metrics: it must not be empty or hold '/'")
+        check_component_name(name)
         if isinstance(component.task, MixtureTask):
             raise EnvSetupError(f"component {name!r} is a mixture itself: name its components beside the others")
     return Mixture(components), MixtureTask(components)
+
+
+def check_component_name(name: str) -> None:
+    """Refuse a name that rows and metrics cannot be tagged with.
+
+    Raises:
+        EnvSetupError: it is empty or holds "/".
+    """
+    if not name or "/" in name:
+        raise EnvSetupError(f"component name {name!r} tags rows and metrics: it must not be empty or hold '/'")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from pathlib import Path
 
 from cluster.bench.result import Machine
-from cluster.card import hardware, versions
+from cluster.card import hardware, installed, versions
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _MORE_PACKAGES = ("pillow", "alfworld", "textworld")
@@ -26,7 +25,7 @@ def describe_machine() -> Machine:
         gpus=tuple(known["gpus"]),
         system=known["system"],
         load_average=round(os.getloadavg()[0], 2),
-        versions=versions() | _installed(_MORE_PACKAGES),
+        versions=versions() | installed(_MORE_PACKAGES),
     )
 
 
@@ -42,13 +41,3 @@ def cpu_model(cpu_info: str) -> str:
 def _fields(text: str) -> list[tuple[str, str]]:
     pairs = (line.partition(":") for line in text.splitlines())
     return [(key.strip(), value.strip()) for key, colon, value in pairs if colon]
-
-
-def _installed(names: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -1,12 +1,15 @@
-"""One real training run, shared by every test that looks at what a run leaves behind."""
+"""Shared by the tests of this folder: commands in this process, and one real training run to look at."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from cluster import cli
 from cluster.run_dir import RunDir
 from tests.cluster.running import LOCAL, run
 
@@ -19,6 +22,20 @@ class FinishedRun:
 
     run: RunDir
     output: str
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process: exit code, stdout, stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["croupier", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
 
 
 @pytest.fixture(scope="session")

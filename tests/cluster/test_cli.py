@@ -16,6 +16,7 @@ from cluster.env_config import EnvConfig
 from cluster.evaluation import Panel, evaluate
 from cluster.run_dir import RunDir
 from protocol.errors import AdapterRejected
+from tests.cluster.printed import plain
 from tests.cluster.results import episode
 
 ROOT = Path(__file__).parents[2]
@@ -35,25 +36,6 @@ def in_the_repository(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(ray, "init", fail)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run a command in this process: exit code, stdout, stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["croupier", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
-
-
-def plain(text: str) -> str:
-    """Without colours, frames and line breaks."""
-    return re.sub(r"[\s│╭╮╰╯─]+", " ", re.sub(r"\x1b\[[\d;]*m", "", text))
 
 
 def test_help_lists_every_command_with_a_line_about_it(call):

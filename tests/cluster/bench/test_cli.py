@@ -2,47 +2,35 @@
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cluster import cli
 from cluster.bench import suite
 from cluster.bench.registry import BENCHMARKS, BenchSettings
 from cluster.bench.result import BenchResult
+from tests.cluster.printed import plain
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """Run a command in this process: exit code, stdout, stderr."""
+def bench(call, monkeypatch):
+    """Run a benchmark's command in this process: exit code, stdout, stderr."""
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["croupier", "bench", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
+    return partial(call, "bench")
 
 
-def plain(text: str) -> str:
-    """Without colours, frames and line breaks."""
-    return re.sub(r"[\s│╭╮╰╯─]+", " ", re.sub(r"\x1b\[[\d;]*m", "", text))
-
-
-def test_help_lists_every_benchmark(call):
-    code, out, _ = call("--help")
+def test_help_lists_every_benchmark(bench):
+    code, out, _ = bench("--help")
     assert code == 0
     listed = {m[1] for m in re.finditer(r"^[│ ]+([a-z-]+) {2,}\w", out, re.MULTILINE)}
     assert {benchmark.name for benchmark in BENCHMARKS} | {"all"} <= listed
 
 
 @pytest.mark.parametrize("name", [*(benchmark.name for benchmark in BENCHMARKS), "all"])
-def test_every_benchmark_has_help_and_a_quick_run(call, name):
-    code, out, _ = call(name, "--help")
+def test_every_benchmark_has_help_and_a_quick_run(bench, name):
+    code, out, _ = bench(name, "--help")
     assert code == 0 and f"bench {name} [OPTIONS]" in plain(out) and "--quick" in out
 
 
@@ -55,19 +43,19 @@ def test_every_benchmark_has_help_and_a_quick_run(call, name):
         (["all", "--out", "README.md"], "is a file"),
     ],
 )
-def test_mistakes_are_explained(call, monkeypatch, arguments, told):
+def test_mistakes_are_explained(bench, monkeypatch, arguments, told):
     monkeypatch.chdir(Path(__file__).parents[3])
-    code, out, err = call(*arguments)
+    code, out, err = bench(*arguments)
     assert (code, out) == (2, "") and told in plain(err)
 
 
-def test_options_reach_the_benchmark(call, monkeypatch, tmp_path):
+def test_options_reach_the_benchmark(bench, monkeypatch, tmp_path):
     given = []
     monkeypatch.setattr(suite, "bench", lambda *arguments: given.append(arguments))
     monkeypatch.setattr(suite, "bench_all", lambda *arguments: given.append(arguments))
-    assert call("envs", "--quick", "--soak", "--json", str(tmp_path / "a.json"))[0] == 0
-    assert call("envs")[0] == 0
-    assert call("all", "--quick", "--out", str(tmp_path))[0] == 0
+    assert bench("envs", "--quick", "--soak", "--json", str(tmp_path / "a.json"))[0] == 0
+    assert bench("envs")[0] == 0
+    assert bench("all", "--quick", "--out", str(tmp_path))[0] == 0
     assert given == [
         ("envs", BenchSettings(quick=True, soak=True), tmp_path / "a.json"),
         ("envs", BenchSettings(), None),
@@ -77,9 +65,9 @@ def test_options_reach_the_benchmark(call, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_all_benchmarks_run_quickly(call, tmp_path, monkeypatch):
+def test_all_benchmarks_run_quickly(bench, tmp_path, monkeypatch):
     monkeypatch.setenv("CROUPIER_CACHE", str(tmp_path / "cache"))
-    code, out, err = call("all", "--quick", "--out", str(tmp_path / "results"))
+    code, out, err = bench("all", "--quick", "--out", str(tmp_path / "results"))
     assert (code, err) == (0, "")
     for benchmark in BENCHMARKS:
         result = BenchResult.model_validate_json((tmp_path / "results" / f"{benchmark.name}.json").read_text())
