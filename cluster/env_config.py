@@ -14,6 +14,8 @@ from envs.switches import PromptSwitches
 class PromptConfig(Part):
     """Variant of a task's language; which switches a task honours is said where one does not fit."""
 
+    rules: bool = True
+    """The prompt tells the rules and the form of the answer. Off: the state alone, for a fine-tuned model."""
     thoughts: bool = True
     """The response reasons before it acts; with key_state=false as well it is the action alone."""
     key_state: bool = True

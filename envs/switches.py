@@ -22,6 +22,9 @@ EVERY_TASK = frozenset({"marks", "memory", "memory_frames"})
 class PromptSwitches:
     """Variants of a task's language; the defaults are the full prompt of one state."""
 
+    rules: bool = True
+    """The prompt tells the rules and the form of the answer; without them it tells the state alone, for a model that is
+    fine-tuned on the task anyway. Shorter prompts cost less time."""
     thoughts: bool = True
     """The response reasons in words before it acts. With `key_state` off as well it is the action alone."""
     key_state: bool = True

@@ -29,11 +29,13 @@ class BlackjackTask(TaskAdapter):
 
     env_id = "gym_cards/Blackjack-v0"
     action_names = ("stand", "hit")
-    switchable: ClassVar[frozenset[str]] = frozenset({"thoughts", "text_only"})
+    switchable: ClassVar[frozenset[str]] = frozenset({"rules", "thoughts", "text_only"})
 
     def prompt(self, observation: Any, info: Mapping[str, Any]) -> str:
-        """The rules and the form of the answer."""
+        """The rules and the form of the answer, unless they are left out."""
         told = self._told(info) if self.switches.text_only else _SHOWN
+        if not self.switches.rules:
+            return told
         form = f"Answer with one JSON object: {json.dumps(self.kept(_FORM))}."
         return f"{told} {_RULES} {form}{_SPELLING if self.switches.thoughts else ''}"
 

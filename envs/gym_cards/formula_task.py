@@ -19,7 +19,7 @@ class FormulaTask(TaskAdapter):
     it gives up with "=", which costs no more than going on would.
     """
 
-    switchable: ClassVar[frozenset[str]] = frozenset({"thoughts", "key_state", "formula", "text_only"})
+    switchable: ClassVar[frozenset[str]] = frozenset({"rules", "thoughts", "key_state", "formula", "text_only"})
     key_fields: ClassVar[tuple[str, ...]] = ("cards", "current formula")
 
     hand: ClassVar[str]
@@ -44,17 +44,18 @@ class FormulaTask(TaskAdapter):
         """The plan in words."""
 
     def prompt(self, observation: Any, info: Mapping[str, Any]) -> str:
-        """Rules, the formula so far (unless it is hidden) and the form of the answer."""
-        switches, formula = self.switches, written(info["Formula"])
+        """Rules, the formula so far and the form of the answer, each unless the switches leave it out."""
+        switches, scene = self.switches, self._scene(info)
+        formula = [f'Formula so far: "{written(info["Formula"])}".'] if switches.formula else []
+        if not switches.rules:
+            return " ".join((f"{scene}.", *formula))
         form = {
             "cards": [0] * self.num_cards,
             "current formula": "<formula so far>",
             "thoughts": self.form_thoughts,
             "action": "<what comes next>",
         }
-        parts = [f"{self._scene(info)}; {self.ranks}. {self.task_text}"]
-        if switches.formula:
-            parts.append(f'Formula so far: "{formula}".')
+        parts = [f"{scene}; {self.ranks}. {self.task_text}", *formula]
         answer = f"Answer with one JSON object like {json.dumps(self.kept(form))}"
         counts = f', where "cards" lists what the {self.hand} count.' if switches.key_state else "."
         parts.append(answer + counts)

@@ -25,12 +25,14 @@ class NumberLineTask(TaskAdapter):
 
     env_id = "gym_cards/NumberLine-v0"
     action_names = ("-", "+")
-    switchable: ClassVar[frozenset[str]] = frozenset({"thoughts", "key_state", "text_only"})
+    switchable: ClassVar[frozenset[str]] = frozenset({"rules", "thoughts", "key_state", "text_only"})
     key_fields: ClassVar[tuple[str, ...]] = ("current number", "target number")
 
     def prompt(self, observation: Any, info: Mapping[str, Any]) -> str:
-        """The rules and the form of the answer."""
+        """The rules and the form of the answer, unless they are left out."""
         told = _TOLD.format(target=info["Target"], current=info["Current"]) if self.switches.text_only else _SHOWN
+        if not self.switches.rules:
+            return told
         return f"{told} {_RULES} Answer with one JSON object: {json.dumps(self.kept(_FORM))}"
 
     def recall(self, observation: Any, info: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ PICTURE = np.full((6, 9, 3), 200, np.uint8)
 
 def test_the_defaults_are_the_full_prompt_of_one_state():
     usual = PromptSwitches()
-    assert (usual.thoughts, usual.key_state, usual.formula) == (True, True, True)
+    assert (usual.rules, usual.thoughts, usual.key_state, usual.formula) == (True, True, True, True)
     assert (usual.text_only, usual.marks, usual.memory, usual.memory_frames) == (False, None, None, False)
 
 

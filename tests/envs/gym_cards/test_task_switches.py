@@ -16,10 +16,10 @@ from envs.errors import EnvSetupError
 from envs.walk import walk
 
 HONOURED = {
-    "gym_cards/NumberLine-v0": {"thoughts", "key_state", "text_only"},
-    "gym_cards/EZPoints-v0": {"thoughts", "key_state", "formula", "text_only"},
-    "gym_cards/Blackjack-v0": {"thoughts", "text_only"},
-    "gym_cards/Points24-v0": {"thoughts", "key_state", "formula", "text_only"},
+    "gym_cards/NumberLine-v0": {"rules", "thoughts", "key_state", "text_only"},
+    "gym_cards/EZPoints-v0": {"rules", "thoughts", "key_state", "formula", "text_only"},
+    "gym_cards/Blackjack-v0": {"rules", "thoughts", "text_only"},
+    "gym_cards/Points24-v0": {"rules", "thoughts", "key_state", "formula", "text_only"},
 }
 NUMBER_LINE, EZ_POINTS, BLACKJACK, POINTS24 = HONOURED
 FIELDS = {
@@ -63,7 +63,7 @@ def left(env_id, switches):
 
 def test_the_games_honour_what_they_say():
     assert {env_id: set(envs.make(env_id)[1].switchable) for env_id in HONOURED} == HONOURED
-    assert len(EVERY) == 7 + 11 + 3 + 11
+    assert len(EVERY) == 15 + 23 + 7 + 23
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,28 @@ def test_prompt_and_expert_have_exactly_the_fields_left(env_id, switches):
     fields = left(env_id, switches)
     for visit in visits(env_id):
         prompt = task.prompt(visit.observation, visit.info)
-        assert list(json.loads(re.findall(r"\{.*?\}", prompt)[0])) == fields
+        form = re.findall(r"\{.*?\}", prompt)
+        assert [list(json.loads(one)) for one in form] == ([fields] if switches.rules else [])
         for field in set(FIELDS[env_id]) - set(fields):
             assert f'"{field}"' not in prompt
         if "thoughts" not in fields:
             assert "think" not in prompt
         if not visit.ended:
             assert list(json.loads(task.expert(visit.info, np.random.default_rng(0)))) == fields
+
+
+@pytest.mark.parametrize(
+    ("env_id", "prompt"),
+    [
+        (NUMBER_LINE, "The picture shows a target number and a current number."),
+        (EZ_POINTS, 'The picture shows two cards. Formula so far: "10+".'),
+        (BLACKJACK, "The picture shows a game of Blackjack: one open card of the dealer, and your cards below."),
+        (POINTS24, 'The picture shows four cards. Formula so far: "2*".'),
+    ],
+)
+def test_without_rules_the_prompt_tells_the_state_alone(env_id, prompt):
+    task, observation, info = state(env_id, rules=False)
+    assert task.prompt(observation, info) == prompt
 
 
 @COMBINATIONS
