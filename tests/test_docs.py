@@ -9,6 +9,7 @@ import pytest
 import envs
 from actors.parsing import parse_action
 from cluster.config import load_config
+from docs.examples.stale_prompt import STALE, success_of_believer
 from envs import PromptSwitches, TaskAdapter
 from envs.check import check_env
 from envs.switches import EVERY_TASK
@@ -118,3 +119,8 @@ def test_every_method_of_an_adapter_is_explained():
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#]+)\)", (DOCS / page).read_text("utf-8"))
     assert links and all((DOCS / link).exists() for link in links if "://" not in link)
+
+
+def test_stale_prompts_halve_the_success_of_a_player_that_believes_them():
+    assert success_of_believer("gym_cards/EZPoints-v0", episodes=100) == 1.0
+    assert success_of_believer(STALE, episodes=100) == 0.5
