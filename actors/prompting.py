@@ -63,22 +63,28 @@ class PromptEncoder:
         return self.tokenizer.decode(token_ids.tolist(), skip_special_tokens=True)
 
     def learn_expansion(self, unexpanded: Sequence[int], expanded: np.ndarray, sizes: Sequence[ImageSize]) -> None:
-        """Remember how many tokens an image of this size takes, from a prompt that a server expanded.
+        """Remember how many tokens an image of a new size takes, from a prompt that a server expanded.
+
+        Learns one size at a time: from a prompt with images of several new sizes, nothing.
 
         Raises:
             RequestRefused: `expanded` is no expansion of the prompt.
         """
-        if len(set(sizes)) != 1 or sizes[0] in self._image_tokens:
+        unknown = {size for size in sizes if size not in self._image_tokens}
+        if len(unknown) != 1:
             return
-        added, uneven = divmod(len(expanded) - len(unexpanded), len(sizes))
-        counts = [added + 1] * len(sizes)
+        known = [self._image_tokens[size] for size in sizes if size in self._image_tokens]
+        # Known placeholders grew by what is known; the rest grew by what is sought, all alike.
+        grown = len(expanded) - len(unexpanded) - sum(known) + len(known)
+        added, uneven = divmod(grown, len(sizes) - len(known))
+        counts = [self._image_tokens.get(size, added + 1) for size in sizes]
         if uneven or added < 0 or not np.array_equal(self._repeat(unexpanded, counts), expanded):
             raise RequestRefused(
                 f"A prompt of {len(unexpanded)} tokens with {len(sizes)} image(s) came back as {len(expanded)} "
                 "tokens that do not repeat its placeholders.",
                 "let workers and servers read the same model folder",
             )
-        self._image_tokens[sizes[0]] = added + 1
+        self._image_tokens[unknown.pop()] = added + 1
 
     def expand(self, token_ids: Sequence[int], sizes: Sequence[ImageSize]) -> np.ndarray:
         """The prompt as the model sees it, int32 [P]: every placeholder repeated once per image patch.

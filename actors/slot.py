@@ -19,6 +19,7 @@ import numpy as np
 from actors.builder import NextState, SlotIdentity, TrajectoryBuilder
 from actors.frames import FrameEncoder
 from actors.prompting import PromptEncoder
+from actors.rewards import UNSHAPED, RewardWeights
 from actors.roles import token_roles
 from actors.sampler import Sample, SampleRequest, SamplingParams
 from actors.states import Answer, TaskState, describe, read_answer
@@ -26,6 +27,7 @@ from actors.tally import EpisodeTally
 from envs.base import TaskAdapter
 from protocol.episode import EpisodeResult
 from protocol.errors import CheckpointError, EnvironmentFailed, RequestRefused
+from protocol.row_info import ENVIRONMENT_REWARD, RECOGNIZED, SUCCESS, TRUTH
 from protocol.trajectory import EndReason, Step
 
 PURPOSES = ("reset", "sample", "fallback", "expert")
@@ -47,6 +49,7 @@ class EnvSlot:
         encoder: Prompt text to token ids; shared by the slots of a worker.
         frame_encoder: Images to frames; shared by the slots of a worker.
         identity: Names and seed for the rows.
+        rewards: What a row's reward is made of.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class EnvSlot:
         encoder: PromptEncoder,
         frame_encoder: FrameEncoder,
         identity: SlotIdentity,
+        rewards: RewardWeights = UNSHAPED,
     ) -> None:
         self._env = env
         self.adapter = adapter
         self._encoder = encoder
         self._frame_encoder = frame_encoder
         self._identity = identity
+        self._rewards = rewards
         self.builder = TrajectoryBuilder()
         self.episode = -1
         self.env_errors = 0
@@ -128,10 +133,13 @@ class EnvSlot:
         observation, reward, terminated, truncated, info = outcome
         # An environment that reports both has reached a terminal state: there is nothing to bootstrap from.
         end = EndReason.TERMINATED if terminated else EndReason.TRUNCATED if truncated else EndReason.NONE
-        row = self._row(sample, answer, float(reward), end, temperature, sample_s, env_s)
+        verdict = {}
+        if end is not EndReason.NONE:
+            verdict = {SUCCESS: self.adapter.success(self.tally.episode_return + float(reward), info)}
+        row = self._row(sample, answer, float(reward), end, verdict, temperature, sample_s, env_s)
         self.builder.append(row, self.state.frames)
         self._actions.append(answer.action)
-        self.tally.add(row.reward, legal=answer.legal, recognized=answer.recognized)
+        self.tally.add(float(reward), legal=answer.legal, recognized=answer.recognized)
         if end is not EndReason.TERMINATED:
             self.state = describe(self.adapter, self._encoder, self._frame_encoder, observation, info)
         if end is EndReason.NONE:
@@ -220,13 +228,16 @@ class EnvSlot:
         answer: Answer,
         reward: float,
         end: EndReason,
+        verdict: Mapping[str, bool],
         temperature: float,
         sample_s: float,
         env_s: float,
     ) -> Step:
         """The row of the step just taken, its trajectory still open; `self.state` is the state it answers to."""
         state, adapter = self.state, self.state.adapter
-        truth = {"truth": adapter.truth(state.info), "recognized": dict(answer.recognized)}
+        told = {TRUTH: adapter.truth(state.info), RECOGNIZED: dict(answer.recognized), **verdict}
+        if self._rewards.shapes:
+            told[ENVIRONMENT_REWARD] = reward
         episode_id = self._identity.episode_id(self.episode)
         return Step(
             trajectory_id=f"{episode_id}-{self._piece_start}",
@@ -249,12 +260,12 @@ class EnvSlot:
             action=answer.action,
             parse_status=answer.status,
             legal=answer.legal,
-            reward=reward,
+            reward=self._rewards.pay(reward, answer.recognized),
             terminated=end is EndReason.TERMINATED,
             truncated=end is EndReason.TRUNCATED,
             end_reason=EndReason.NONE,
             temperature=temperature,
-            info=json.dumps(truth),
+            info=json.dumps(told),
             sample_s=sample_s,
             env_s=env_s,
         )

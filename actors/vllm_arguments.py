@@ -15,6 +15,7 @@ _CPU_KV_CACHE_BYTES = 256 << 20
 _CPU_BLOCK_TOKENS = 32  # the CPU default of 128 is longer than most prompts: nothing would be shared
 _CPU_BATCHED_TOKENS = 4096
 _LANGUAGE_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_QWEN3_VISION_LINEARS = ("qkv", "linear_fc1", "linear_fc2")
 
 
 def _is_cpu() -> bool:
@@ -98,19 +99,25 @@ def engine_arguments(model: str, config: ServerConfig) -> dict[str, Any]:
 def _adapted_modules(model: str, config: ServerConfig) -> list[str] | None:
     """Layers that vLLM prepares for adapters; None leaves the choice to vLLM.
 
-    Left to itself it also prepares the output layer of Llama models: a waste at every step, and scoring a prompt
-    beside other requests then kills the engine on CPU (row counts disagree).
+    Left to itself it also prepares the output layer of Llama and Qwen3 models: a waste at every step, and scoring a
+    prompt beside other requests then kills the engine on CPU (row counts disagree).
 
     Raises:
         ServerStartError: vision adapters for a model whose vision rows vLLM miscounts.
     """
     if not config.vision_adapters:
         return list(_LANGUAGE_LINEARS)
-    model_type = json.loads(Path(model, "config.json").read_text(encoding="utf-8")).get("model_type", "")
+    settings = json.loads(Path(model, "config.json").read_text(encoding="utf-8"))
+    model_type = settings.get("model_type", "")
     if not model_type.startswith("qwen"):
-        # LLaVA's tower has one row more (the class token) than an image has tokens; vLLM 0.32 overlooks it.
+        # LLaVA's tower has one row more (the class token) than an image has tokens; vLLM 0.32 overlooks it. What it
+        # makes of LLaVA-NeXT's tiles is untested.
         raise ServerStartError(
             f"vLLM does not adapt the vision part of a {model_type!r} model correctly, and vision_adapters is set.",
             "adapt the language model alone (vision_adapters: false), or set kind: transformers",
         )
-    return None
+    if not model_type.startswith("qwen3"):
+        return None
+    # By its whole name: the convolution that cuts patches is a `proj` too, and takes no adapter.
+    projections = [f"visual.blocks.{block}.attn.proj" for block in range(settings["vision_config"]["depth"])]
+    return [*_LANGUAGE_LINEARS, *_QWEN3_VISION_LINEARS, *projections]

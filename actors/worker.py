@@ -21,6 +21,7 @@ import numpy as np
 from actors.builder import SlotIdentity
 from actors.frames import FrameEncoder
 from actors.prompting import PromptEncoder
+from actors.rewards import UNSHAPED, RewardWeights
 from actors.sampler import Sample, Sampler, SamplingParams
 from actors.slot import EnvSlot
 from envs.base import TaskAdapter
@@ -77,6 +78,7 @@ class RolloutWorker:
     Args:
         run_id, worker_id: Names for the rows; a restarted worker gets a new `worker_id`.
         make_env: Builds one environment with its task adapter.
+        make_evaluated_env: The same for evaluations; None: `make_env`.
         encoder: Prompt text to token ids of the served model.
         sampler: Where responses come from.
         slots: Environments stepped concurrently.
@@ -84,6 +86,7 @@ class RolloutWorker:
         seed: The run's seed; with `worker_id` the source of every random draw of this worker.
         deterministic: Step all slots in rounds and seed every request.
         sample_deadline_s: How long one response may take, in seconds.
+        rewards: What a row's reward is made of.
     """
 
     def __init__(
@@ -99,12 +102,14 @@ class RolloutWorker:
         seed: int,
         deterministic: bool = False,
         sample_deadline_s: float = 120.0,
+        rewards: RewardWeights = UNSHAPED,
+        make_evaluated_env: Callable[[], tuple[gymnasium.Env, TaskAdapter]] | None = None,
     ) -> None:
         if slots < 1:
             raise ValueError(f"A rollout worker needs at least 1 environment slot, got {slots}.")
         self.worker_id = worker_id
         self._run_id = run_id
-        self._make_env = make_env
+        self._make_evaluated_env = make_evaluated_env or make_env
         self._encoder = encoder
         self._sampler = sampler
         self._max_tokens = max_tokens
@@ -112,8 +117,9 @@ class RolloutWorker:
         self._seed = int(np.random.SeedSequence([seed, *worker_id.encode()]).generate_state(1)[0])
         self._deterministic = deterministic
         self._deadline_s = sample_deadline_s
+        self._rewards = rewards
         self._frame_encoder = FrameEncoder()
-        self._slots = [self._make_slot(i) for i in range(slots)]
+        self._slots = [self._make_slot(i, make_env) for i in range(slots)]
         for slot in self._slots:
             slot.reset()
 
@@ -207,7 +213,8 @@ class RolloutWorker:
             results[episode[0]] = result
 
         with ExitStack() as resources:
-            slots = [self._make_slot(number) for number in range(min(len(self._slots), len(seeds)))]
+            count = min(len(self._slots), len(seeds))
+            slots = [self._make_slot(number, self._make_evaluated_env) for number in range(count)]
             for slot in slots:
                 resources.callback(slot.close)
             await self._play_episodes(slots, waiting, begin, ended, policy_version, temperature, _Tally())
@@ -237,10 +244,10 @@ class RolloutWorker:
         for slot in self._slots:
             slot.close()
 
-    def _make_slot(self, index: int) -> EnvSlot:
-        env, adapter = self._make_env()
+    def _make_slot(self, index: int, make_env: Callable[[], tuple[gymnasium.Env, TaskAdapter]]) -> EnvSlot:
+        env, adapter = make_env()
         identity = SlotIdentity(self._run_id, self.worker_id, index, self._seed)
-        return EnvSlot(env, adapter, self._encoder, self._frame_encoder, identity)
+        return EnvSlot(env, adapter, self._encoder, self._frame_encoder, identity, self._rewards)
 
     async def _play_episodes(
         self,

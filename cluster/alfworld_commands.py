@@ -16,7 +16,9 @@ from protocol.errors import ConfigError
 
 app = typer.Typer(name="alfworld", help="Games for ALFWorld: fetch, generate, list.", no_args_is_help=True)
 
-PanelOption = Annotated[str, typer.Option(help="tiny, small or full: the recipe that the other options change")]
+PanelOption = Annotated[
+    str, typer.Option(help="tiny, tiny_many, small or full: the recipe that the other options change")
+]
 RangeOption = Annotated[str, typer.Option(metavar="LOW-HIGH", help="How many in a household, e.g. 3-4 or 5")]
 CountOption = Annotated[int | None, typer.Option(min=0, help="Games of that split")]
 

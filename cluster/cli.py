@@ -38,7 +38,7 @@ EnvOption = Annotated[str, typer.Option(help="A registered id, or module:EnvClas
 
 @app.command()
 def train(config: ConfigArgument, overrides: OverrideArgument = None) -> None:
-    """Run a whole recipe: supervised fine-tuning (optional), then RL, with evaluations before and after."""
+    """Run a whole recipe: supervised fine-tuning (optional), then RL; or the configuration's stages in their order."""
     from cluster.config import load_config
     from cluster.summary import print_summary
 
@@ -53,7 +53,7 @@ def train(config: ConfigArgument, overrides: OverrideArgument = None) -> None:
 
 @app.command()
 def sft(config: ConfigArgument, overrides: OverrideArgument = None) -> None:
-    """Run the supervised stage alone and leave the model in the run directory."""
+    """Run the supervised stage (or those that stages begin with) alone and leave the model in the run directory."""
     from cluster.config import load_config
 
     loaded = load_config(config, overrides or [])
@@ -62,7 +62,8 @@ def sft(config: ConfigArgument, overrides: OverrideArgument = None) -> None:
     folder = supervised_only(loaded)
     if folder is None:
         raise typer.Exit(130)
-    print(f"Model: {folder}\nNext:  croupier train {config} model.path={folder} sft=null")
+    done = " ".join(f"stages.{name}=null" for name, stage in loaded.stages.items() if stage.kind == "sft") or "sft=null"
+    print(f"Model: {folder}\nNext:  croupier train {config} model.path={folder} {done}")
 
 
 @app.command()

@@ -10,14 +10,17 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from actors.worker import RolloutReport
 from cluster.config import RunConfig
 from cluster.metrics import rollout_metrics
 from cluster.processes import ask_learner
 from cluster.run_dir import RunDir, read_state, write_state
 from cluster.server_pool import ServerPool
+from cluster.stage_jobs import keep_rows
 from cluster.waiting import StopFlag
 from cluster.worker_pool import Rollout, WorkerPool
 from learner.algorithms.config import CRITIC_ALGORITHMS
@@ -29,7 +32,8 @@ class Progress:
     """Where the run stands; saved with every checkpoint."""
 
     update: int = 0
-    """Policy updates done; also the policy version that is current on all servers once published."""
+    """Policy updates done in this stage; in a run of one RL stage also the policy version that is current on all
+    servers once published."""
     env_steps: int = 0
     sampled_tokens: int = 0
     wall_s: float = 0.0
@@ -47,6 +51,8 @@ class Driver:
         servers, workers: The pools, started.
         canaries: Fixed prompts that prove every publish.
         stop: Set when the user wants the run to end.
+        stage: Number of the stage that the driver works for; its initial states are others than those of other
+            stages.
     """
 
     def __init__(
@@ -58,8 +64,10 @@ class Driver:
         workers: WorkerPool,
         canaries: tuple[CanaryPrompt, ...],
         stop: StopFlag,
+        stage: int = 0,
     ) -> None:
         self._config = config
+        self._stage = stage
         self._run = run
         self._learner = learner
         self.servers = servers
@@ -128,13 +136,47 @@ class Driver:
         }
         return {k: float(v) if v is not None else math.nan for k, v in values.items()}
 
+    def sample(self, episodes: int, group_size: int, show: Callable[[int], None]) -> dict[str, float]:
+        """Play whole episodes under the current policy and keep their rows as Parquet; nothing is learnt.
+
+        Args:
+            episodes: How many, in portions of `rollout.episodes_per_update`.
+            group_size: How many of them begin in one state.
+            show: Called with the number of episodes that are done whenever the driver looks up.
+
+        Returns:
+            Metrics of all portions together.
+
+        Raises:
+            StopRequested: The user asked to stop; portions that are done stay on disk.
+        """
+        config, began = self._config, time.monotonic()
+        seeds = config.group_seeds(episodes, group_size, 0, self._stage)
+        reports: list[RolloutReport] = []
+        size = config.rollout.episodes_per_update
+        for number, start in enumerate(range(0, episodes, size), start=1):
+            rollout = self.workers.collect_episodes(
+                seeds[start : start + size],
+                self.policy_version,
+                config.rollout.temperature,
+                config.workers.rollout_timeout_s,
+                partial(self._look_around, lambda _, done=start: show(done), "sampling"),
+            )
+            ask_learner(
+                self._learner.perform.remote(keep_rows, str(self._run.trajectories), number, rollout.batches),
+                "sampled rows to be written",
+                config.learner.update_timeout_s,
+            )
+            reports += rollout.reports
+        return rollout_metrics(reports, time.monotonic() - began)
+
     def _collect(self, meanwhile: Callable[[], None]) -> Rollout:
         """Environment steps, or whole episodes where the algorithm compares such."""
         config = self._config
         common = self.policy_version, config.rollout.temperature, config.workers.rollout_timeout_s, meanwhile
         if config.learner.algorithm in CRITIC_ALGORITHMS:
             return self.workers.collect(config.rollout.steps_per_update, *common)
-        return self.workers.collect_episodes(config.episode_seeds(self.progress.update), *common)
+        return self.workers.collect_episodes(config.episode_seeds(self.progress.update, self._stage), *common)
 
     def save(self) -> None:
         """Write a checkpoint of the last finished update into the run directory."""
@@ -161,6 +203,18 @@ class Driver:
         )
         if self.progress.worker_states:
             self.workers.load_states(self.progress.worker_states, self.progress.update)
+
+    def take_over(self, checkpoint: Path, *, fresh_optimizer: bool) -> None:
+        """Begin with what another stage has learnt, at update 0 and with episodes of one's own; the caller publishes.
+
+        Raises:
+            CheckpointError: It is no complete checkpoint, or does not fit this configuration.
+        """
+        ask_learner(
+            self._learner.load.remote(str(checkpoint), fresh_optimizer),
+            "the learner to read the checkpoint of the stage before",
+            self._config.learner.update_timeout_s,
+        )
 
     def _save_learner(self, folder: Path) -> None:
         ask_learner(

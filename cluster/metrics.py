@@ -20,9 +20,13 @@ class MetricsWriter:
         run: Where to write.
         tensorboard: Also write TensorBoard events.
         resume_at: Rows of updates beyond this one are dropped first (they belong to a lost continuation).
+        stage: Name of the stage that the rows are told to belong to, where stages have names.
     """
 
-    def __init__(self, run: RunDir, *, tensorboard: bool, resume_at: int | None = None) -> None:
+    def __init__(
+        self, run: RunDir, *, tensorboard: bool, resume_at: int | None = None, stage: str | None = None
+    ) -> None:
+        self._stage = {} if stage is None else {"stage": stage}
         if resume_at is not None:
             _drop_rows_after(run.metrics, resume_at)
         self._file = run.metrics.open("a", buffering=1)
@@ -35,7 +39,7 @@ class MetricsWriter:
     def write(self, update: int, values: Mapping[str, float]) -> None:
         """Write one row; NaN (nothing to report) becomes null."""
         finite = {k: (v if math.isfinite(v) else None) for k, v in values.items()}
-        self._file.write(json.dumps({"update": update, **finite}) + "\n")
+        self._file.write(json.dumps({"update": update, **self._stage, **finite}) + "\n")
         if self._events is not None:
             for key, value in finite.items():
                 if value is not None:

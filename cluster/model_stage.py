@@ -65,7 +65,7 @@ def _make_one(env: SingleEnvConfig, key: str) -> tuple[gymnasium.Env, TaskAdapte
 
 
 def corpus_of(env: EnvConfig, seed: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Prompts, responses and action names of the environment: what a tiny tokenizer is trained on.
+    """Prompts, responses and words to keep whole: what a tiny tokenizer is trained on.
 
     Raises:
         ExpertFailed: The scripted expert knows nothing to say in any episode.
@@ -80,7 +80,7 @@ def corpus_of(env: EnvConfig, seed: int) -> tuple[tuple[str, ...], tuple[str, ..
             for prompt, answers in islice(_wander(made, adapter, rng), CORPUS_STATES):
                 prompts.append(prompt)
                 responses += answers
-        names |= dict.fromkeys(adapter.action_names)
+        names |= dict.fromkeys(adapter.whole_words())
     return tuple(prompts), tuple(responses), tuple(names)
 
 

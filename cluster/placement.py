@@ -1,7 +1,8 @@
-"""Which process gets which resources: checked before anything starts, then reserved as one placement group."""
+"""Which process gets which resources: checked before anything starts, then reserved as placement groups."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import ray
@@ -14,9 +15,11 @@ from protocol.errors import DeadlineExceeded, PlacementError
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a run reserves, one bundle per process: the learner, then the servers, then the workers."""
+    """What a run reserves, one bundle per process: the learners, then the servers, then the workers."""
 
     bundles: tuple[dict[str, float], ...]
+    learners: int = 1
+    """How many of them, from the front, are learners."""
 
     @property
     def cpus(self) -> float:
@@ -34,8 +37,9 @@ def demand_of(config: RunConfig) -> Demand:
     learner = {"CPU": 1.0, "GPU": config.learner.gpus}
     server = {"CPU": 1.0, "GPU": config.servers.gpus * config.servers.tensor_parallel}
     worker = {"CPU": config.workers.cpus_per_worker}
-    bundles = [learner, *[server] * config.servers.count, *[worker] * config.workers.count]
-    return Demand(tuple({k: v for k, v in b.items() if v > 0} for b in bundles))
+    count = config.learner.count
+    bundles = [*[learner] * count, *[server] * config.servers.count, *[worker] * config.workers.count]
+    return Demand(tuple({k: v for k, v in b.items() if v > 0} for b in bundles), count)
 
 
 def local_gpus() -> int:
@@ -54,17 +58,18 @@ def check_fits(demand: Demand, cpus: float, gpus: float, *, where: str) -> None:
     if demand.gpus > gpus:
         raise PlacementError(
             f"The run asks for {demand.gpus:g} GPU(s), {where} has {gpus:g}.",
-            "lower learner.gpus, servers.gpus, servers.count or servers.tensor_parallel (0 GPUs runs on CPU)",
+            "lower learner.gpus, learner.count, servers.gpus, servers.count or servers.tensor_parallel "
+            "(0 GPUs runs on CPU)",
         )
     if demand.cpus > cpus:
         raise PlacementError(
             f"The run asks for {demand.cpus:g} CPU(s), {where} has {cpus:g}.",
-            "lower workers.count or workers.cpus_per_worker, or add nodes to the cluster",
+            "lower workers.count, workers.cpus_per_worker or learner.count, or add nodes to the cluster",
         )
 
 
 class Placement:
-    """The reserved resources: one bundle per process, spread over the nodes."""
+    """The reserved resources: one bundle per process, spread over the nodes; several learners close together."""
 
     def __init__(self, config: RunConfig, deadline_s: float) -> None:
         """Reserve.
@@ -76,41 +81,57 @@ class Placement:
         demand = demand_of(config)
         resources = ray.cluster_resources()
         check_fits(demand, resources.get("CPU", 0), resources.get("GPU", 0), where="the Ray cluster")
+        self._demand = demand
         self._servers = config.servers.count
-        # A bundle must not be empty; workers without a CPU share are scheduled without a bundle.
-        self._bundles = demand.bundles
-        self.group: PlacementGroup = placement_group([b for b in demand.bundles if b], strategy="SPREAD")
-        if not self.group.wait(timeout_seconds=deadline_s):
-            remove_placement_group(self.group)
+        self._groups: list[PlacementGroup] = []
+        self._strategies: dict[int, PlacementGroupSchedulingStrategy] = {}
+        # Learners exchange gradients at every step: on one node if it has room for them.
+        apart = demand.learners if demand.learners > 1 else 0
+        self._reserve(range(apart), "PACK")
+        self._reserve(range(apart, len(demand.bundles)), "SPREAD")
+        end = time.monotonic() + deadline_s
+        if not all(group.wait(timeout_seconds=max(0.0, end - time.monotonic())) for group in self._groups):
+            self.release()
             raise DeadlineExceeded(
                 f"Waited {deadline_s:g} s for {demand.cpus:g} CPU(s) and {demand.gpus:g} GPU(s) to become free.",
                 "wait for other jobs on the cluster to end, or raise ray.start_timeout_s",
             )
 
-    def learner_options(self) -> dict[str, object]:
-        """Options of the learner's Ray actor."""
-        return self._options(0)
+    def learner_options(self) -> list[dict[str, object]]:
+        """Options of each learner's Ray actor."""
+        return [self._options(index) for index in range(self._demand.learners)]
 
     def server_options(self, index: int) -> dict[str, object]:
         """Options of the n-th server's Ray actor."""
-        return self._options(1 + index)
+        return self._options(self._demand.learners + index)
 
     def worker_options(self, index: int) -> dict[str, object]:
         """Options of the n-th worker's Ray actor."""
-        return self._options(1 + self._servers + index)
+        return self._options(self._demand.learners + self._servers + index)
 
     def release(self) -> None:
         """Give the resources back; processes that still run in them are ended."""
-        remove_placement_group(self.group)
+        for group in self._groups:
+            remove_placement_group(group)
+
+    def _reserve(self, indices: range, strategy: str) -> None:
+        # A bundle must not be empty; workers without a CPU share are scheduled without a bundle.
+        filled = [index for index in indices if self._demand.bundles[index]]
+        if not filled:
+            return
+        group = placement_group([self._demand.bundles[index] for index in filled], strategy=strategy)
+        self._groups.append(group)
+        for place, index in enumerate(filled):
+            self._strategies[index] = PlacementGroupSchedulingStrategy(
+                placement_group=group, placement_group_bundle_index=place
+            )
 
     def _options(self, index: int) -> dict[str, object]:
-        bundle = self._bundles[index]
+        bundle = self._demand.bundles[index]
         if not bundle:
             return {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
         return {
             "num_cpus": bundle.get("CPU", 0.0),
             "num_gpus": bundle.get("GPU", 0.0),
-            "scheduling_strategy": PlacementGroupSchedulingStrategy(
-                placement_group=self.group, placement_group_bundle_index=index
-            ),
+            "scheduling_strategy": self._strategies[index],
         }

@@ -9,6 +9,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayActorError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
+from cluster.learner_group import SharedCall
 from cluster.waiting import StopFlag, get, wait_for
 from protocol.errors import LearnerDied, ServerDied
 
@@ -44,21 +45,24 @@ def call_when_rebuilt(call: Callable[[], ray.ObjectRef], what: str, deadline_s: 
 
 
 def ask_learner(
-    ref: ray.ObjectRef,
+    call: ray.ObjectRef | SharedCall,
     what: str,
     deadline_s: float,
     *,
     stop: StopFlag | None = None,
     meanwhile: Callable[[], None] | None = None,
 ) -> Any:
-    """Result of one call to the learner; arguments as for `wait_for`.
+    """Result of one call to the learner, or of rank 0 of several; other arguments as for `wait_for`.
 
     Raises:
         LearnerDied: Its process ended.
+        LearnerGroupBroken: Several learners lost each other.
         StopRequested, DeadlineExceeded, CroupierError: As `wait_for`.
     """
+    if isinstance(call, SharedCall):
+        return call.result(what, deadline_s, stop=stop, meanwhile=meanwhile)
     try:
-        (value,) = wait_for([ref], what, deadline_s, stop=stop, meanwhile=meanwhile)
+        (value,) = wait_for([call], what, deadline_s, stop=stop, meanwhile=meanwhile)
     except RayActorError as error:
         raise LearnerDied(
             f"The learner's process ended while the run waited for {what}: {error}",

@@ -89,6 +89,20 @@ class RunDir:
         return self.root / "model"
 
     @property
+    def merged_model(self) -> Path:
+        """The model with the adapter of an RL stage merged in, for what follows that stage."""
+        return self.root / "merged_model"
+
+    @property
+    def samples(self) -> Path:
+        """What a stage's sampling amounted to; there when it is complete."""
+        return self.root / "samples.json"
+
+    def stage(self, number: int, name: str) -> RunDir:
+        """Folder of the n-th stage (from 1): laid out as a run directory of its own."""
+        return RunDir(self.root / "stages" / f"{number}-{name}")
+
+    @property
     def trajectories(self) -> Path:
         """Parquet files in the schema of the wire."""
         return self.root / "trajectories"

@@ -19,10 +19,11 @@ from cluster.learner_actor import PACKAGE_FOLDER
 from cluster.ray_session import ray_session
 from cluster.run_dir import RunDir
 from cluster.server_pool import ServerPool
+from cluster.stage_plan import latest
 from cluster.waiting import StopFlag, wait_for
 from envs.base import TaskAdapter
 from learner.model_folder import check_model_folder
-from protocol.errors import ConfigError
+from protocol.errors import CheckpointError, ConfigError
 from protocol.package_files import load_package
 from protocol.trajectory import BASE_POLICY_VERSION
 
@@ -37,11 +38,11 @@ class PolicySource:
     """Folder of the adapter package; None serves the bare model."""
 
     def env(self, env_id: str) -> EnvConfig:
-        """The run's own environment where `env_id` is empty or names it, else that one.
+        """What the run's own evaluations play where `env_id` is empty or names it, else that environment.
 
         Where the run plays a mixture, the name or the id of a component chooses it, with its arguments and prompt.
         """
-        own = self.config.env
+        own = self.config.evaluated_env
         if not env_id or (not own.mixture and env_id == own.id):
             return own
         for name, component in own.mixture.items():
@@ -51,7 +52,7 @@ class PolicySource:
 
 
 def find_policy(run_or_model: str | Path, overrides: Sequence[str] = ()) -> PolicySource:
-    """A run directory (its newest checkpoint), one of its checkpoints, or a model folder.
+    """A run directory, one of its stages (what was trained there last), a checkpoint, or a model folder.
 
     Raises:
         ConfigError: There is no such folder, or its configuration does not fit.
@@ -63,13 +64,19 @@ def find_policy(run_or_model: str | Path, overrides: Sequence[str] = ()) -> Poli
     if (path / PACKAGE_FOLDER).is_dir():
         run, checkpoint = RunDir.open(path.absolute().parent.parent), path
     elif (path / "config.yaml").is_file():
-        run = RunDir.open(path)
-        checkpoint = run.latest_checkpoint()
+        run, checkpoint = RunDir.open(path), None
     else:
         return PolicySource(default_config(overrides), check_model_folder(path).absolute(), None)
     config = load_config(run.config, overrides)
-    model = run.model if run.model.is_dir() else Path(config.model.path or run.base_model)
-    return PolicySource(config, check_model_folder(model).absolute(), checkpoint / PACKAGE_FOLDER)
+    stage, standing = latest(config, run)
+    if stage is None:
+        raise CheckpointError(
+            f"{run.root} holds no complete checkpoint, and no model that a stage has finished.",
+            "let the run reach its first checkpoint, or start anew",
+        )
+    checkpoint = checkpoint or standing.checkpoint
+    package = None if checkpoint is None else checkpoint / PACKAGE_FOLDER
+    return PolicySource(stage.config, check_model_folder(standing.model).absolute(), package)
 
 
 @dataclass(slots=True)

@@ -1,18 +1,19 @@
-"""`croupier sft`: the supervised stage alone."""
+"""`croupier sft`: the supervised stages that a run begins with, alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from cluster.config import RunConfig, save_config
-from cluster.learner_actor import spawn_learner
+from cluster.journal import Journal
+from cluster.learner_group import learner_processes
 from cluster.preflight import check_before_start
-from cluster.processes import end_actor
 from cluster.progress import RunProgress
 from cluster.ray_session import ray_session
 from cluster.run_dir import RunDir
+from cluster.session import Session
 from cluster.signals import stop_on_signal
-from cluster.stages import base_model, image_token_counts, supervised_stage
+from cluster.stages import StageRunner
 from cluster.waiting import StopFlag, StopRequested
 from protocol.errors import ConfigError
 
@@ -21,24 +22,24 @@ def supervised_only(config: RunConfig) -> Path | None:
     """Build or take the base model, fine-tune it, and return the folder of the result; None if it was stopped.
 
     Raises:
-        ConfigError: The configuration has no supervised stage.
+        ConfigError: The configuration does not begin with a supervised stage.
         CroupierError: Whatever ended the stage.
     """
-    if config.sft is None:
+    if config.sft is None and not config.stages:
         raise ConfigError("sft is null in this configuration.", "fill in sft.steps and sft.demonstrations")
     progress, stop = RunProgress(), StopFlag()
     check_before_start(config, progress)
     run = RunDir.create(config.runs_dir, config.name)
     save_config(config, run.config)
-    with ray_session(config.ray, logical_cpus=1), stop_on_signal(stop, progress):
-        learner = spawn_learner(num_cpus=1, num_gpus=config.learner.gpus)
+    options = [{"num_cpus": 1, "num_gpus": config.learner.gpus}] * config.learner.count
+    with (
+        ray_session(config.ray, logical_cpus=len(options)),
+        stop_on_signal(stop, progress),
+        learner_processes(config.learner, options, config.ray.start_timeout_s) as learner,
+    ):
         try:
-            base = base_model(config, run, learner, progress, stop)
-            counts = image_token_counts(config, base, learner)
-            supervised_stage(config, config.sft, base, counts, run.model, learner, progress, stop)
+            session = Session(config, run, learner, None, progress, stop)
+            return StageRunner(session, Journal(config, run)).models_only()
         except StopRequested:
             progress.say("Stopped before the model was finished.")
             return None
-        finally:
-            end_actor(learner)
-    return run.model

@@ -22,10 +22,13 @@ from typing import Any
 from ray import tune
 
 from cluster.config import load_config, save_config
+from cluster.journal import Journal
 from cluster.preflight import check_before_start
 from cluster.progress import RunProgress
 from cluster.run_dir import RunDir
 from cluster.session import open_session
+from cluster.stage_plan import plan_of
+from cluster.stages import StageRunner
 from cluster.waiting import StopFlag
 
 CHECKPOINT = "checkpoint"
@@ -49,14 +52,15 @@ class CroupierTrainable(tune.Trainable):
         check_before_start(self._config)
         self._run = RunDir.create(str(self.logdir), "run")
         save_config(self._config, self._run.config)
-        session = open_session(self._config, self._run, RunProgress(), StopFlag())
-        self._driver = self._resources.enter_context(session)
+        session = self._resources.enter_context(open_session(self._config, self._run, RunProgress(), StopFlag()))
+        self._driver = StageRunner(session, Journal(self._config, self._run)).up_to_rl()
+        self._updates = plan_of(self._config, self._run)[-1].config.rollout.updates
 
     def step(self) -> dict[str, Any]:
         """One policy update; the last one of the budget reports `done`."""
         values = {k: v for k, v in self._driver.iterate().items() if not math.isnan(v)}
         short = {name: values[key] for name, key in RESULT_KEYS.items() if key in values}
-        return {**values, **short, "done": self._driver.progress.update >= self._config.rollout.updates}
+        return {**values, **short, "done": self._driver.progress.update >= self._updates}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the driver's checkpoint into Tune's folder."""

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from protocol.codec import TrajectoryBatch
+from protocol.codec import TrajectoryBatch, encode_frames
+from protocol.errors import TrajectoryError
 from protocol.schema import FRAME_SCHEMA, STEP_SCHEMA
+from protocol.trajectory import Frame
 
 
 class TrajectoryFiles:
@@ -56,6 +58,23 @@ class TrajectoryFiles:
 def _digests(folder: Path) -> set[bytes]:
     files = folder.glob("frames-*.parquet")
     return {digest for f in files for digest in pq.read_table(f, columns=["digest"]).column("digest").to_pylist()}
+
+
+def read_batch(folder: Path) -> TrajectoryBatch:
+    """All rows of a folder with the frames they name, as one batch.
+
+    Raises:
+        TrajectoryError: The folder holds no rows.
+        SchemaError, SchemaVersionError: They were written in another schema.
+    """
+    steps = read_steps(folder)
+    if not steps.num_rows:
+        raise TrajectoryError(
+            f"There are no rows in {folder}.", "name a run, or a stage of a run, that has sampled (steps-*.parquet)"
+        )
+    frames = [Frame(digest, data) for digest, data in read_frames(folder).items()]
+    (rows,) = steps.combine_chunks().to_batches()
+    return TrajectoryBatch(rows, encode_frames(frames))
 
 
 def read_steps(folder: Path) -> pa.Table:

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from actors.prompting import ImageSize, PromptEncoder
+from actors.rewards import RewardWeights
 from actors.worker import RolloutReport, RolloutWorker
 from cluster.env_config import EnvConfig
 from cluster.model_stage import env_maker
@@ -34,6 +35,11 @@ class WorkerSpec:
     seed: int
     deterministic: bool
     sample_deadline_s: float
+    rewards: RewardWeights = RewardWeights()
+    evaluated_env: EnvConfig | None = None
+    """What `run_episodes` plays; None: `env`."""
+    name: str = "worker"
+    """What the workers' names begin with: those of one run's stages must differ, for rows are told apart by them."""
 
 
 class WorkerActor:
@@ -54,6 +60,7 @@ class WorkerActor:
             run_id=spec.run_id,
             worker_id=worker_id,
             make_env=env_maker(spec.env),
+            make_evaluated_env=env_maker(spec.evaluated_env or spec.env),
             encoder=PromptEncoder(spec.model, spec.image_tokens),
             sampler=RaySampler(servers, deadline_s=spec.sample_deadline_s),
             slots=spec.slots,
@@ -61,6 +68,7 @@ class WorkerActor:
             seed=spec.seed,
             deterministic=spec.deterministic,
             sample_deadline_s=spec.sample_deadline_s,
+            rewards=spec.rewards,
         )
 
     async def ping(self) -> str:

@@ -68,7 +68,7 @@ class WorkerPool:
         placed = self._placement.worker_options(index) if self._placement else {"num_cpus": 0}
         left = max(0, self._config.max_restarts - self._deaths[index])
         worker = ray.remote(WorkerActor).options(**placed, max_restarts=left)
-        return worker.remote(self._spec, f"worker-{index}", self._server_names)
+        return worker.remote(self._spec, f"{self._spec.name}-{index}", self._server_names)
 
     def wait_started(self, deadline_s: float) -> None:
         """Wait until every worker has built its environments; what a constructor raised is raised here.

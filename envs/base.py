@@ -98,6 +98,10 @@ class TaskAdapter(ABC):
             raise gymnasium.error.InvalidAction(f"{name!r} is no action of {self.env_id}; there are {known}")
         return self.action_names.index(name)
 
+    def whole_words(self) -> Sequence[str]:
+        """Words that a tokenizer trained for this task should keep whole wherever they stand. Default: action names."""
+        return self.action_names
+
     @abstractmethod
     def expert(self, info: Mapping[str, Any], rng: np.random.Generator, noise: float = 0.0) -> str:
         """A whole response: one JSON object; its only "}" is the last character, its last key "action".

@@ -36,6 +36,14 @@ def adapter_config(policy: Policy, base_model: Path | str) -> bytes:
     return json.dumps(settings, default=_jsonable, indent=2, sort_keys=True).encode()
 
 
+def write_adapter(policy: Policy, base_model: Path | str, folder: Path) -> Path:
+    """Write the adapter (float32) as a PEFT folder; returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS_FILE).write_bytes(adapter_weights(policy, torch.float32))
+    (folder / CONFIG_FILE).write_bytes(adapter_config(policy, base_model))
+    return folder
+
+
 def build_package(
     policy: Policy, base_model: Path | str, policy_version: int, prompts: Sequence[CanaryPrompt]
 ) -> AdapterPackage:
@@ -45,6 +53,8 @@ def build_package(
         RequestRefused: A canary's placeholders and images differ in number, or its response is empty.
         TrajectoryError: A canary's image cannot be read.
     """
+    # Which pictures were encoded together decides the last bits of a score: canaries start afresh at every publish.
+    policy.backbone.vision.clear()
     # Servers hold the adapter in the type of the base weights.
     weights = adapter_weights(policy, policy.backbone.model.dtype)
     config = adapter_config(policy, base_model)

@@ -1,12 +1,12 @@
 """A vision-language model read from a folder: hidden states, and log-probs of given response tokens.
 
-Families are told apart by what their model and processor offer, not by name; Qwen2.5-VL and LLaVA are tested.
+What differs between families of models is in `learner.families`.
 Knows neither adapters nor losses; policy and supervised fine-tuning are built on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,20 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import logging as transformers_logging
 
-from learner.batching import TokenBatch
+from learner.batching import State, TokenBatch
 from learner.config import ComputeConfig
+from learner.devices import resolve_device
 from learner.images import FrameProcessor
 from learner.model_folder import check_model_folder
-from learner.vision import FrameFeatures, VisionEncoder
-from protocol.errors import TrajectoryError
+from learner.parallel.group import ALONE, Group
+from learner.parallel.sharding import shard_language_model
+from learner.products import multiply_patches, onednn_is_faster, quicken_linear_layers
+from learner.quantization import keep_differentiable, loading_options
+from learner.reading import PackedReader, PlainReader, StateReader, can_be_packed
+from learner.recomputation import recompute_layers
+from learner.rows import Rows
+from learner.vision import VisionEncoder
+from learner.vision_attention import attend_by_size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,61 +58,85 @@ class Backbone:
         pad_id: id that fills batches; never the placeholder.
         device: where the weights are.
         storage_dtype: type in which weights are written to files.
+        group: the processes that hold these weights together, each a copy or a shard.
     """
 
-    def __init__(self, model: Any, processor: Any, compute: ComputeConfig) -> None:
+    def __init__(self, model: Any, processor: Any, compute: ComputeConfig, group: Group = ALONE) -> None:
         self.model = model.eval()
+        self.group = group
         self.device: torch.device = model.device
         self.vocab_size: int = model.get_output_embeddings().weight.shape[0]
         self.hidden_size: int = model.get_output_embeddings().weight.shape[1]
         self.image_token_id: int = model.config.image_token_id
         tokenizer = processor.tokenizer
         self.pad_id: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self.images = FrameProcessor(processor, compute.frame_cache_frames)
+        self.images = FrameProcessor(processor, compute.pixel_cache_bytes)
         self.vision = VisionEncoder(model, self.images, compute.frame_cache_frames)
         self.storage_dtype = _DTYPES[compute.precision]
         self._autocast = compute.precision == "bfloat16"
+        if onednn_is_faster():
+            quicken_linear_layers(model)
+        multiply_patches(model)
+        attend_by_size(model)
+        self._reader = self._make_reader(compute)
+        if compute.gradient_checkpointing:
+            recompute_layers(model)
+        self._shares_prompts = compute.shared_prompts and isinstance(self._reader, PackedReader)
 
     @classmethod
-    def load(cls, path: str | Path, compute: ComputeConfig, *, trainable: bool = False) -> Backbone:
+    def load(
+        cls, path: str | Path, compute: ComputeConfig, *, trainable: bool = False, group: Group = ALONE
+    ) -> Backbone:
         """Read a model folder; every weight starts out frozen.
 
         Args:
             path: the folder.
             compute: device, precision and memory.
-            trainable: keep the weights in float32 whatever the precision, so that small steps are not
-                rounded away.
+            trainable: keep the weights in float32 whatever precision and quantization, so that small steps are
+                not rounded away.
+            group: the processes that load it together, all with the same arguments.
 
         Raises:
             ModelFolderError: The folder is missing or incomplete.
+            ConfigError: 4-bit weights are asked for, and the library for them is missing.
         """
         folder = check_model_folder(path)
         if compute.threads is not None:
             torch.set_num_threads(compute.threads)
         transformers_logging.disable_progress_bar()
-        device = compute.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = resolve_device(compute.device)
         dtype = torch.float32 if trainable else _DTYPES[compute.precision]
-        model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        packed = {} if trainable else loading_options(compute, device)
+        model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True, **packed)
+        keep_differentiable(model)
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        return cls(model.requires_grad_(False).to(device), processor, compute)
+        model.requires_grad_(False)
+        if compute.sharding == "fsdp" and group.size > 1:
+            # Before the whole model is moved: only a shard of it need fit on the device.
+            shard_language_model(model, device, group.size)
+        return cls(model.to(device), processor, compute, group)
+
+    def _make_reader(self, compute: ComputeConfig) -> StateReader:
+        if compute.packing and can_be_packed(self.model):
+            return PackedReader(
+                self.model, self.vision, self.image_token_id, self.pad_id, share_prompts=compute.shared_prompts
+            )
+        return PlainReader(self.model, self.vision, self.image_token_id)
+
+    def state_of(self, rows: Rows) -> Callable[[int], State] | None:
+        """State of each row, if a pass over several rows of one state computes their prompt once; else None."""
+        return rows.state if self._shares_prompts else None
 
     def hidden_states(self, batch: TokenBatch) -> torch.Tensor:
-        """Last-layer hidden states [B, S, H], after the final norm; entries at padding mean nothing.
+        """States [B, max(T, 1), H] that predict the response tokens; entry 0 stands at the prompt's end.
+
+        After the final norm; entries at padding mean nothing.
 
         Raises:
             TrajectoryError: A frame is missing or unreadable, or placeholders and image tokens differ in number.
         """
-        digests = [digest for row in batch.digests for digest in row]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
-            features = self.vision.features(digests, batch.frames) if digests else []
-            # No attention mask: padding sits on the right, where causal attention already hides it.
-            return self.model.model.language_model(
-                inputs_embeds=self._embeddings(batch.input_ids, features),
-                position_ids=self._positions(batch.input_ids, features),
-                use_cache=False,
-            ).last_hidden_state
+            return self._reader.read(batch)
 
     def token_scores(
         self,
@@ -122,13 +154,12 @@ class Backbone:
 
         Args:
             batch: the rows, on the model's device.
-            hidden: [B, S, H] from `hidden_states`.
+            hidden: [B, max(T, 1), H] from `hidden_states`.
             banned_mask: bool [V], True = never sampled. None bans nothing.
             entropies, collision_probs: what else to compute, of the same distributions.
         """
         row, column = batch.response_mask.nonzero(as_tuple=True)
-        # The token at response position t is predicted by the state one position before it.
-        states = hidden[row, batch.prompt_lengths[row] - 1 + column]
+        states = hidden[row, column]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
             logits = self.model.lm_head(states)
         logits = logits.float()
@@ -161,32 +192,6 @@ class Backbone:
         if bool(mask.all()):
             raise ValueError(f"all {self.vocab_size} token ids are banned: nothing could ever be sampled")
         return mask.to(self.device)
-
-    def _embeddings(self, input_ids: torch.Tensor, features: list[FrameFeatures]) -> torch.Tensor:
-        """Token embeddings [B, S, H], with image features in place of the placeholders."""
-        embeddings = self.model.get_input_embeddings()(input_ids)
-        image_mask = input_ids == self.image_token_id
-        placeholders, tokens = int(image_mask.sum()), sum(len(f.embeddings) for f in features)
-        if placeholders != tokens:
-            raise TrajectoryError(f"A batch has {placeholders} image placeholders for {tokens} image tokens.")
-        if not features:
-            return embeddings
-        images = torch.cat([f.embeddings for f in features]).to(embeddings.dtype)
-        return embeddings.masked_scatter(image_mask[..., None], images)
-
-    def _positions(self, input_ids: torch.Tensor, features: list[FrameFeatures]) -> torch.Tensor | None:
-        """Positions int64 [3, B, S] where the family counts them by image grid; None for plain ones.
-
-        Left to itself, Qwen2.5-VL takes plain positions for image tokens without a word.
-        """
-        if not features or not hasattr(self.model.model, "get_rope_index"):
-            return None
-        positions, _ = self.model.model.get_rope_index(
-            input_ids,
-            mm_token_type_ids=(input_ids == self.image_token_id).int(),
-            image_grid_thw=torch.cat([f.grid for f in features if f.grid is not None]),
-        )
-        return positions
 
 
 def _entropies(log_probs: torch.Tensor, banned_mask: torch.Tensor | None) -> torch.Tensor:

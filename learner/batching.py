@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from learner.devices import moved
 from learner.rows import Rows
+
+State = tuple[bytes, tuple[bytes, ...]]
+"""As `Rows.state` tells states apart: prompt ids as int32, and frames."""
+
+_ID_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +34,10 @@ class TokenBatch:
     """bool [B, T]: True = a sampled token."""
     temperatures: torch.Tensor
     """float32 [B]; 0 means greedy."""
+    prompts: tuple[np.ndarray, ...]
+    """The prompts as they came, int [P] each."""
+    responses: tuple[np.ndarray, ...]
+    """The responses as they came, int [T] each."""
     digests: tuple[tuple[bytes, ...], ...]
     """Frames of each row, in the order of their placeholders."""
     frames: Mapping[bytes, bytes]
@@ -37,11 +47,11 @@ class TokenBatch:
         """The same batch on `device`."""
         return replace(
             self,
-            input_ids=self.input_ids.to(device),
-            prompt_lengths=self.prompt_lengths.to(device),
-            response_ids=self.response_ids.to(device),
-            response_mask=self.response_mask.to(device),
-            temperatures=self.temperatures.to(device),
+            input_ids=moved(self.input_ids, device),
+            prompt_lengths=moved(self.prompt_lengths, device),
+            response_ids=moved(self.response_ids, device),
+            response_mask=moved(self.response_mask, device),
+            temperatures=moved(self.temperatures, device),
         )
 
 
@@ -85,6 +95,8 @@ def collate_tokens(
         response_ids=response_ids,
         response_mask=response_mask,
         temperatures=torch.from_numpy(np.array(temperatures, dtype=np.float32)),
+        prompts=tuple(prompts),
+        responses=tuple(responses),
         digests=tuple(digests),
         frames=frames,
     )
@@ -99,20 +111,26 @@ def pad_right(arrays: Sequence[np.ndarray], dtype: np.dtype) -> tuple[torch.Tens
     return torch.from_numpy(padded), torch.from_numpy(valid_mask)
 
 
-def microbatches(lengths: np.ndarray, index: np.ndarray, token_budget: int) -> list[np.ndarray]:
-    """Split the rows at `index` into groups of similar length whose padded size stays within `token_budget`
-    tokens.
+def microbatches(
+    lengths: np.ndarray, index: np.ndarray, token_budget: int, state_of: Callable[[int], State] | None = None
+) -> list[np.ndarray]:
+    """Split the rows at `index` into groups of similar length whose size stays within `token_budget` tokens.
 
     Args:
         lengths: tokens of every row, int [N].
         index: rows to split, int [M].
         token_budget: bound on group size times longest row. A row that exceeds it alone is a group of its
             own.
+        state_of: state of a row, for a model that computes the equal prompts of a group once: rows of one state then
+            stay together, and count as one prompt and their responses. None where every row costs its length.
 
     Returns:
         Index arrays that together hold every entry of `index` once; their order depends on the arguments
         only.
     """
+    states = [] if state_of is None else [state_of(row) for row in index.tolist()]
+    if len(set(states)) < len(states):
+        return _by_state(lengths, index, token_budget, states)
     order = index[np.argsort(lengths[index], kind="stable")]
     groups: list[np.ndarray] = []
     start = 0
@@ -122,3 +140,21 @@ def microbatches(lengths: np.ndarray, index: np.ndarray, token_budget: int) -> l
             groups.append(order[start:end])
             start = end
     return groups
+
+
+def _by_state(lengths: np.ndarray, index: np.ndarray, token_budget: int, states: Sequence[State]) -> list[np.ndarray]:
+    first_of: dict[State, int] = {}
+    numbers = np.array([first_of.setdefault(state, place) for place, state in enumerate(states)])
+    prompts = np.array([len(prompt) // _ID_BYTES for prompt, _ in states])
+    groups: list[list[int]] = [[]]
+    tokens, before = 0, -1
+    for place in np.lexsort((lengths[index], numbers, prompts)).tolist():
+        row = int(index[place])
+        whole, response = int(lengths[row]), int(lengths[row]) - int(prompts[place])
+        added = response if numbers[place] == before else whole
+        if groups[-1] and tokens + added > token_budget:
+            groups.append([])
+            tokens, added = 0, whole
+        groups[-1].append(row)
+        tokens, before = tokens + added, int(numbers[place])
+    return [np.array(group, dtype=index.dtype) for group in groups]

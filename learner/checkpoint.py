@@ -25,14 +25,16 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from learner.adapter_export import CONFIG_FILE, WEIGHTS_FILE, adapter_config, adapter_weights
+from learner.adapter_export import WEIGHTS_FILE, write_adapter
 from learner.policy import Policy
 from protocol.errors import CheckpointError
 
 FORMAT = 2
 """Version of this layout, in counters.json."""
 
-_ADAPTER = Path("adapter")
+ADAPTER = Path("adapter")
+"""Part of a checkpoint: the PEFT folder."""
+
 _VALUE_HEAD = "value_head.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
 _COUNTERS = "counters.json"
@@ -55,10 +57,9 @@ def save_checkpoint(
     directory = Path(directory)
     staging = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
     shutil.rmtree(staging, ignore_errors=True)
-    (staging / _ADAPTER).mkdir(parents=True)
+    staging.mkdir(parents=True)
     try:
-        (staging / _ADAPTER / WEIGHTS_FILE).write_bytes(adapter_weights(policy, torch.float32))
-        (staging / _ADAPTER / CONFIG_FILE).write_bytes(adapter_config(policy, base_model))
+        write_adapter(policy, base_model, staging / ADAPTER)
         save_file(_cpu(dict(policy.value_parameters())), staging / _VALUE_HEAD)
         save_file(_cpu(_optimizer_tensors(policy, optimizer)), staging / _OPTIMIZER)
         identity = {"format": FORMAT, "model": model_fingerprint(base_model), "shapes": _shapes(policy)}
@@ -101,12 +102,12 @@ def read_checkpoint(directory: Path | str, policy: Policy, base_model: Path) -> 
             f"Checkpoint {str(directory)!r} has an adapter or value head of another shape than configured.",
             "keep learner.lora and learner.ppo.value_hidden_sizes as they were when the run started",
         )
-    adapter_file, critic_file = directory / _ADAPTER / WEIGHTS_FILE, directory / _VALUE_HEAD
+    adapter_file, critic_file = directory / ADAPTER / WEIGHTS_FILE, directory / _VALUE_HEAD
     adapter, critic = _read_tensors(adapter_file), _read_tensors(critic_file)
     moments = _read_tensors(directory / _OPTIMIZER)
     _require_names(adapter_file, adapter.keys() ^ get_peft_model_state_dict(policy.peft_model).keys())
     _require_names(critic_file, critic.keys() ^ policy.value_parameters().keys())
-    _require_names(directory / _OPTIMIZER, {_split(k)[0] for k in moments} - set(_parameter_names(policy)))
+    _require_names(directory / _OPTIMIZER, {_split(k)[0] for k in moments} - policy.trained_parameters().keys())
     return Checkpoint(adapter, critic, moments, counters)
 
 
@@ -114,7 +115,7 @@ def apply_checkpoint(checkpoint: Checkpoint, policy: Policy, optimizer: torch.op
     """Put weights and optimizer into the state that the checkpoint holds, bit for bit."""
     set_peft_model_state_dict(policy.peft_model, checkpoint.adapter)
     policy.value_head.load_state_dict(checkpoint.value_head)
-    number_of = {name: number for number, name in enumerate(_parameter_names(policy))}
+    number_of = {name: number for number, name in enumerate(policy.trained_parameters())}
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in checkpoint.moments.items():
         name, moment = _split(key)
@@ -155,13 +156,8 @@ def _shapes(policy: Policy) -> dict[str, list[int]]:
     return {name: list(p.shape) for name, p in parameters.items()} | {"lora_alpha": [policy.lora.alpha]}
 
 
-def _parameter_names(policy: Policy) -> list[str]:
-    """Names in the order in which the optimizer numbers its parameters."""
-    return [*policy.adapter_parameters(), *(f"value_head.{name}" for name in policy.value_parameters())]
-
-
 def _optimizer_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    names = _parameter_names(policy)
+    names = list(policy.trained_parameters())
     state = optimizer.state_dict()["state"]
     return {
         f"{names[number]}{_SEPARATOR}{moment}": tensor

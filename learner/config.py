@@ -6,9 +6,10 @@ values, never one of these models.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from learner.algorithms.config import (
     SINGLE_PASS_ALGORITHMS,
@@ -45,6 +46,20 @@ class LoraConfig(Settings):
     """Which linear layers get an adapter; the output layer never does. Anything beyond `language` makes the
     vision features change with the adapter, so that they are computed in every pass instead of once per
     update."""
+
+    pattern: str | None = None
+    """Of the layers in `targets`, those whose whole name matches this regular expression, such as
+    `.*(q_proj|v_proj)` or `.*layers[.][0-7][.].*`. None takes all. Names are in docs/models.md; a pattern that matches
+    no layer is refused."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _check_pattern(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+        return pattern
 
 
 class SFTConfig(Settings):
@@ -92,11 +107,47 @@ class ComputeConfig(Settings):
     """CPU threads of torch in this process; None leaves torch's setting alone."""
 
     micro_batch_tokens: int = Field(default=4096, ge=1)
-    """Padded tokens of one forward pass; minibatches beyond it are accumulated. A single longer row is a pass
-    of its own."""
+    """Tokens of one forward pass, padding included, equal prompts of a pass counted once where they are computed once;
+    minibatches beyond it are accumulated. A single longer row is a pass of its own."""
+
+    sharding: Literal["none", "fsdp"] = "none"
+    """What several learners (`learner.count`) hold of the base weights: each a whole copy, or each its shard of the
+    language model (FSDP2), gathered layer by layer in every pass. Of no effect on one learner."""
+
+    quantization: Literal["none", "nf4"] = "none"
+    """How RL holds the frozen linear layers of the text model: whole, or in 4 bits (QLoRA, arXiv 2305.14314), which
+    needs bitsandbytes. Supervised stages train these weights, and hold them whole. See docs/models.md for what servers
+    must be given."""
+
+    packing: bool = True
+    """Rows without padding, one after the other, through the text model; only the last layer's states that are read
+    are computed. The same function, up to rounding. Families for which nobody has tested it are padded instead."""
+
+    shared_prompts: bool = True
+    """With `packing`: rows of one pass that have the same prompt and pictures compute it once."""
+
+    gradient_checkpointing: bool = False
+    """Text layers are computed a second time in the backward pass instead of being remembered: less memory, a third
+    more work."""
+
+    fused_optimizer: bool = False
+    """AdamW by torch's fused kernel, one for all weights: the same steps up to rounding. Worth it on GPUs."""
 
     frame_cache_frames: int = Field(default=1024, ge=1)
-    """Frames whose processed pixels, and whose vision features, are kept in memory."""
+    """Frames whose vision features are kept in memory while the vision part is frozen."""
+
+    pixel_cache_bytes: int = Field(default=256 * 2**20, ge=0)
+    """Memory for frames as the image processor made them, compressed without loss: about 18,000 frames of card games
+    at 84 pixels. A frame that has left it is decoded and resized again when it is next needed."""
+
+    @model_validator(mode="after")
+    def _check_quantization(self) -> Self:
+        if self.quantization != "none" and (self.precision != "bfloat16" or self.sharding != "none"):
+            raise ValueError(
+                f"quantization is {self.quantization} with precision {self.precision} and sharding {self.sharding}: "
+                "4-bit weights are computed with in bfloat16 and not sharded; set precision=bfloat16, sharding=none"
+            )
+        return self
 
 
 class LearnerConfig(Settings):

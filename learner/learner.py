@@ -6,7 +6,7 @@ A plain class without threads or Ray; `cluster` drives it, in its own process or
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from learner.backbone import Backbone
 from learner.checkpoint import apply_checkpoint, read_checkpoint, save_checkpoint
 from learner.config import LearnerConfig
 from learner.model_folder import check_model_folder
+from learner.parallel.group import ALONE, Group
 from learner.policy import Policy
 from learner.rows import gather_rows
 from learner.update import UpdateLoop
@@ -35,18 +36,26 @@ class Learner:
         config: settings.
         banned_token_ids: ids that the sampler never samples; the very list the sampler was given.
         seed: of the initial adapter and of every shuffle.
+        group: the processes that train this policy together. Each has a learner of its own, made with the same
+            arguments, and calls the same methods with the same arguments; each receives every trajectory. One of
+            them saves.
 
     Raises:
         ModelFolderError: The folder is missing or incomplete.
     """
 
     def __init__(
-        self, model_path: str | Path, config: LearnerConfig, banned_token_ids: Collection[int], seed: int
+        self,
+        model_path: str | Path,
+        config: LearnerConfig,
+        banned_token_ids: Collection[int],
+        seed: int,
+        group: Group = ALONE,
     ) -> None:
         self._model_path = check_model_folder(model_path)
         self._config = config
         self._seed = seed
-        backbone = Backbone.load(self._model_path, config.compute)
+        backbone = Backbone.load(self._model_path, config.compute, group=group)
         self.policy = Policy(
             backbone,
             config.lora,
@@ -99,6 +108,7 @@ class Learner:
                 episode, no two of one initial state). What waits goes on waiting.
             UpdateDiverged: A loss or gradient was not finite. The version stays; the trajectories go on
                 waiting; the weights are those after the last finite step, so resume from a checkpoint.
+            LearnerGroupBroken: Another process of the group is gone, late, or ended up with other weights.
         """
         batches = self._admission.take(self._policy_version)
         if not batches:
@@ -147,8 +157,13 @@ class Learner:
         }
         return save_checkpoint(directory, self.policy, self._loop.optimizer, self._model_path, counters)
 
-    def load(self, directory: str | Path) -> None:
+    def load(self, directory: str | Path, *, fresh_optimizer: bool = False) -> None:
         """Continue from a checkpoint exactly as if there had been no break; the run's seed comes with it.
+
+        Args:
+            directory: The checkpoint.
+            fresh_optimizer: Leave out the optimizer's state and what the update loop remembers, of any algorithm:
+                adapter and value head are taken up as a new stage's beginning. Policy versions count on.
 
         Raises:
             CheckpointError: The directory is no checkpoint, or one of another model, shape or algorithm.
@@ -158,10 +173,13 @@ class Learner:
             counters = checkpoint.counters
             seed, version = int(counters["seed"]), int(counters["policy_version"])
             published = {int(v): bytes.fromhex(d) for v, d in counters["published"].items()}
-            self._loop.load_state(counters["update"])
+            if not fresh_optimizer:
+                self._loop.load_state(counters["update"])
             self._admission.load_state(counters["admission"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"The counters of checkpoint {str(directory)!r} are damaged: {error!r}.") from error
+        if fresh_optimizer:
+            checkpoint = replace(checkpoint, moments={})
         apply_checkpoint(checkpoint, self.policy, self._loop.optimizer)
         self._seed, self._policy_version, self._published = seed, version, published
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from learner.parallel.sharding import clip_gradients
 from protocol.errors import UpdateDiverged
 
 
@@ -32,7 +33,7 @@ def clipped_step(
     Raises:
         UpdateDiverged: The loss or a norm is not finite. Nothing was applied, and the gradients are gone.
     """
-    norms = {name: float(nn.utils.clip_grad_norm_(parameters, max_norm)) for name, parameters in groups}
+    norms = {name: float(clip_gradients(parameters, max_norm)) for name, parameters in groups}
     if not math.isfinite(loss) or not all(math.isfinite(norm) for norm in norms.values()):
         optimizer.zero_grad(set_to_none=True)
         shown = ", ".join(f"{name} {norm:g}" for name, norm in norms.items())

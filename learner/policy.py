@@ -14,6 +14,9 @@ from torch import nn
 from learner.backbone import Backbone, TokenScores
 from learner.batching import TokenBatch
 from learner.config import LoraConfig
+from learner.families.parts import part_of
+from learner.folding import fold_small_adapters
+from learner.parallel.group import Group
 from learner.scopes import lora_targets, targets_regex
 from learner.value_head import ValueHead
 
@@ -52,7 +55,7 @@ class Policy:
     ) -> None:
         self.backbone = backbone
         self.lora = lora
-        self.lora_targets = lora_targets(backbone.model, lora.targets)
+        self.lora_targets = lora_targets(backbone.model, lora.targets, lora.pattern)
         self.banned_mask = backbone.banned_mask(banned_token_ids)
         self._value_gradient = value_gradient_to_backbone
         config = PeftLoraConfig(
@@ -67,7 +70,8 @@ class Policy:
             self.peft_model: PeftModel = get_peft_model(backbone.model, config)  # type: ignore[assignment]
             self.value_head = ValueHead(backbone.hidden_size, value_hidden_sizes).to(backbone.device)
         self.peft_model.eval()
-        backbone.vision.frozen = lora.targets == "language"
+        fold_small_adapters(self.peft_model)
+        backbone.vision.frozen = all(part_of(name) == "language" for name in self.lora_targets)
 
     def evaluate(self, batch: TokenBatch, *, entropies: bool = False, collision_probs: bool = False) -> Evaluation:
         """Token scores and values of one batch in one forward pass, with gradient where torch records one.
@@ -79,7 +83,7 @@ class Policy:
         tokens = self.backbone.token_scores(
             batch, hidden, self.banned_mask, entropies=entropies, collision_probs=collision_probs
         )
-        return Evaluation(tokens, self._values(batch, hidden))
+        return Evaluation(tokens, self._values(hidden))
 
     def log_probs(self, batch: TokenBatch, *, ban: bool = True) -> torch.Tensor:
         """Log-probs of the response tokens, float32 [B, T]; `ban=False` takes the whole vocabulary."""
@@ -90,7 +94,12 @@ class Policy:
     def values(self, batch: TokenBatch) -> torch.Tensor:
         """Values of the prompts, float32 [B]; the responses, if any, are not looked at."""
         batch = batch.to(self.backbone.device)
-        return self._values(batch, self.backbone.hidden_states(batch))
+        return self._values(self.backbone.hidden_states(batch))
+
+    @property
+    def group(self) -> Group:
+        """The processes that hold this very policy and share the work on it."""
+        return self.backbone.group
 
     @contextlib.contextmanager
     def adapter_off(self) -> Iterator[None]:
@@ -123,7 +132,10 @@ class Policy:
         """Value head weights by name, in a fixed order."""
         return dict(self.value_head.named_parameters())
 
-    def _values(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
-        rows = torch.arange(len(hidden), device=hidden.device)
-        states = hidden[rows, batch.prompt_lengths - 1]
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """Adapter and value head by name, in the order in which optimizers number them."""
+        return self.adapter_parameters() | {f"value_head.{n}": p for n, p in self.value_parameters().items()}
+
+    def _values(self, hidden: torch.Tensor) -> torch.Tensor:
+        states = hidden[:, 0]
         return self.value_head(states if self._value_gradient else states.detach())

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from learner.algorithms.base import Algorithm
-from learner.batching import collate, microbatches
+from learner.batching import collate
 from learner.config import LearnerConfig
+from learner.parallel.dealing import deal_passes
 from learner.policy import Policy
 from learner.rows import Rows
 from learner.targets import Targets
@@ -61,11 +62,18 @@ def prepare(
 @torch.no_grad()
 def sampled_log_probs(policy: Policy, rows: Rows, index: np.ndarray, token_budget: int) -> list[np.ndarray | None]:
     """Log-probs of the sampled tokens of the rows at `index` under the policy as it is: N entries, others None."""
+    edges = np.cumsum([0, *(len(rows.responses[row]) for row in index)])
+    spans = {row: slice(*edges[place : place + 2]) for place, row in enumerate(index.tolist())}
+    # What other processes score is 0 here, and the sum is everybody's.
+    flat = torch.zeros(int(edges[-1]))
+    for part in deal_passes(policy.group, rows.lengths, index, token_budget, policy.backbone.state_of(rows)):
+        log_probs = policy.log_probs(collate(rows, part.rows, policy.backbone.pad_id)).cpu()
+        for place, row in enumerate(part.rows.tolist() if part.counts else ()):
+            flat[spans[row]] = log_probs[place, : len(rows.responses[row])]
+    policy.group.add_up([flat])
     found: list[np.ndarray | None] = [None] * len(rows)
-    for group in microbatches(rows.lengths, index, token_budget):
-        log_probs = policy.log_probs(collate(rows, group, policy.backbone.pad_id)).cpu().numpy()
-        for place, row in enumerate(group):
-            found[row] = log_probs[place, : len(rows.responses[row])]
+    for row, span in spans.items():
+        found[row] = flat[span].numpy()
     return found
 
 

@@ -14,6 +14,7 @@ import torch
 
 from learner.batching import collate
 from learner.losses import response_log_probs, score_energies, span_energies
+from learner.parallel.dealing import deal_passes
 from learner.policy import Policy
 from learner.rows import Rows
 
@@ -46,19 +47,24 @@ def probe_energies(policy: Policy, rows: Rows, index: np.ndarray, advantages: to
         advantages: float32 [N].
     """
     parameters = list(policy.adapter_parameters().values())
-    found = np.zeros((4, len(index)))
-    for place, row in enumerate(index):
+    found = torch.zeros(4, len(index), dtype=torch.float64)
+    alone = deal_passes(policy.group, rows.lengths[index], np.arange(len(index)), token_budget=1)
+    for (place,), counts in ((part.rows, part.counts) for part in alone):
+        row = index[place]
         batch = collate(rows, np.array([row]), policy.backbone.pad_id).to(policy.backbone.device)
         roles = torch.from_numpy(np.array(rows.roles[row]))[None].to(policy.backbone.device)
         tokens = policy.evaluate(batch, collision_probs=True).tokens
         assert tokens.collision_probs is not None, "it was asked for"
         energies = score_energies(tokens.log_probs.detach(), tokens.collision_probs)
-        found[:2, place] = [float(span) for span in span_energies(energies, roles, batch.response_mask)]
+        measured = [float(span) for span in span_energies(energies, roles, batch.response_mask)]
         sums = response_log_probs(tokens.log_probs, roles, batch.response_mask, 1.0)
         # A prompt without a picture leaves an adapter of the vision tower unused.
         thought = torch.autograd.grad(sums.thought.sum(), parameters, retain_graph=True, allow_unused=True)
         action = torch.autograd.grad(sums.action.sum(), parameters, allow_unused=True)
-        for span, gradients in enumerate((thought, action), start=2):
-            found[span, place] = sum(float(g.square().sum()) for g in gradients if g is not None)
-        found[:, place] *= float(advantages[row]) ** 2
-    return EnergyProbe(SpanEnergies(found[0], found[1]), SpanEnergies(found[2], found[3]))
+        for gradients in (thought, action):
+            measured.append(sum(float(g.square().sum()) for g in gradients if g is not None))
+        if counts:
+            found[:, place] = torch.tensor(measured, dtype=torch.float64) * float(advantages[row]) ** 2
+    policy.group.add_up([found])
+    logits, weights = found.numpy()[:2], found.numpy()[2:]
+    return EnergyProbe(SpanEnergies(*logits), SpanEnergies(*weights))

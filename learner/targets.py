@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from learner.batching import collate_tokens, microbatches
+from learner.batching import collate_tokens
+from learner.parallel.dealing import deal_passes
 from learner.policy import Policy
 
 _NO_RESPONSE = np.empty(0, dtype=np.int32)
@@ -44,13 +45,16 @@ def state_values(
     distinct = np.array(sorted(first_of.values()), dtype=np.int64)
     values = torch.zeros(len(prompts))
     lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
-    for group in microbatches(lengths, distinct, token_budget):
+    for part in deal_passes(policy.group, lengths, distinct, token_budget):
         batch = collate_tokens(
-            [prompts[i] for i in group],
-            [_NO_RESPONSE] * len(group),
-            [digests[i] for i in group],
+            [prompts[i] for i in part.rows],
+            [_NO_RESPONSE] * len(part.rows),
+            [digests[i] for i in part.rows],
             frames,
             policy.backbone.pad_id,
         )
-        values[torch.from_numpy(group)] = policy.values(batch).cpu()
+        found = policy.values(batch).cpu()
+        if part.counts:
+            values[torch.from_numpy(part.rows)] = found
+    policy.group.add_up([values])
     return values[[first_of[key] for key in keys]]

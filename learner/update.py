@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from learner.algorithms.registry import build_algorithm
-from learner.batching import microbatches
 from learner.config import LearnerConfig
 from learner.monitors import duplicate_thoughts, image_dependence
 from learner.objective import Objective, RowNumbers, join_numbers
 from learner.optimizers import clipped_step
+from learner.parallel.dealing import deal_passes
+from learner.parallel.joining import join_step, without_rows
 from learner.policy import Policy
 from learner.preparation import Prepared, prepare
 from learner.rows import Rows
@@ -47,10 +48,14 @@ class UpdateLoop:
     Args:
         policy: what is trained.
         config: hyperparameters. Gradients do not depend on `compute.micro_batch_tokens`.
+
+    Where several processes hold the policy (`policy.group`), each calls the same methods with the same rows; rows are
+    dealt out within every minibatch, and all make the same steps.
     """
 
     def __init__(self, policy: Policy, config: LearnerConfig) -> None:
         self._policy = policy
+        self._group = policy.group
         self._config = config
         self._ppo = config.ppo
         self._algorithm = build_algorithm(config)
@@ -65,6 +70,7 @@ class UpdateLoop:
                 {"params": self._critic, "lr": config.ppo.value_learning_rate},
             ],
             weight_decay=0.0,
+            fused=config.compute.fused_optimizer or None,
         )
 
     def update(self, rows: Rows, *, policy_version: int, generator: torch.Generator) -> dict[str, float]:
@@ -83,6 +89,7 @@ class UpdateLoop:
             TrajectoryError: The rows hold nothing that the algorithm can use; nothing was changed.
             UpdateDiverged: A loss or gradient was not finite; that step was not applied, earlier ones of this
                 update were.
+            LearnerGroupBroken: Another process of the group is gone, late, or ended up with other weights.
         """
         started_s = time.perf_counter()
         self._policy.backbone.vision.clear()
@@ -90,6 +97,7 @@ class UpdateLoop:
         targets_s = time.perf_counter() - started_s
         factor = self._set_learning_rates(policy_version)
         passes = self._train(rows, prepared, generator)
+        self._group.require_equal(self._policy.trained_parameters())
         numbers = join_numbers(passes.numbers)
         self._observe_energies(rows, prepared, numbers, generator)
         return {
@@ -136,7 +144,8 @@ class UpdateLoop:
         """All minibatches of all epochs, or those before an early stop."""
         passes = _Passes()
         dropout_seed = int(torch.randint(2**62, (), generator=generator))
-        with self._policy.adapter_dropout(dropout_seed):
+        # Every process has rows of its own, so its dropout must be its own.
+        with self._policy.adapter_dropout(dropout_seed + self._group.rank):
             for index in self._minibatches(prepared.targets.trained_rows, generator):
                 passes.numbers.append(self._accumulate(rows, prepared, index))
                 passes.stopped_early = len(passes.numbers) > 1 and self._beyond_kl_limit(passes.numbers[-1])
@@ -173,13 +182,14 @@ class UpdateLoop:
         return limit is not None and float(numbers["kl"].mean()) > limit
 
     def _accumulate(self, rows: Rows, prepared: Prepared, index: np.ndarray) -> RowNumbers:
-        """Add the gradient of one minibatch's mean loss, microbatch by microbatch."""
+        """Add the gradient of one minibatch's mean loss, microbatch by microbatch and over all processes."""
         parts = []
-        for group in microbatches(rows.lengths, index, self._config.compute.micro_batch_tokens):
-            loss, numbers = self._objective.losses(rows, prepared, group)
-            (loss / len(index)).backward()
-            parts.append(numbers)
-        return join_numbers(parts)
+        budget = self._config.compute.micro_batch_tokens
+        for part in deal_passes(self._group, rows.lengths, index, budget, self._policy.backbone.state_of(rows)):
+            loss, numbers = self._objective.losses(rows, prepared, part.rows)
+            (loss * part.weight / len(index)).backward()
+            parts.append(numbers if part.counts else without_rows(numbers))
+        return join_step(self._group, [*self._adapter, *self._critic], index, parts)
 
     def _step(self, numbers: RowNumbers) -> dict[str, float]:
         groups = [("adapter", self._adapter), ("value_head", self._critic)]

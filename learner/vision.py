@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from learner.families.features import FrameFeatures, encode_frames
 from learner.images import FrameProcessor
 
 _FRAMES_PER_PASS = 32
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FrameFeatures:
-    """What the text model needs to know of one frame."""
-
-    embeddings: torch.Tensor
-    """[image tokens, H], in the text model's width."""
-    grid: torch.Tensor | None
-    """int64 [1, 3]: frames, rows and columns of patches, for families whose positions depend on them."""
 
 
 class VisionEncoder:
@@ -74,7 +64,4 @@ class VisionEncoder:
 
     def _encode(self, digests: Sequence[bytes], frames: Mapping[bytes, bytes]) -> dict[bytes, FrameFeatures]:
         inputs = [self._images.inputs(digest, frames).tensors for digest in digests]
-        joined = {name: torch.cat([i[name] for i in inputs]).to(self._model.device) for name in inputs[0]}
-        embeddings = self._model.get_image_features(**joined, return_dict=True).pooler_output
-        grids = [i.get("image_grid_thw") for i in inputs]
-        return {d: FrameFeatures(e, g) for d, e, g in zip(digests, embeddings, grids, strict=True)}
+        return dict(zip(digests, encode_frames(self._model, inputs), strict=True))

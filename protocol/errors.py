@@ -77,6 +77,10 @@ class LearnerDied(CroupierError, RuntimeError):
     """The learner's process is gone; the run goes on from its last checkpoint with `resume`."""
 
 
+class LearnerGroupBroken(CroupierError, RuntimeError):
+    """The processes of one learner no longer work together: one is gone, is late, or holds other weights."""
+
+
 class DeadlineExceeded(CroupierError, TimeoutError):
     """A wait ended without its event; the message names what was waited for and for how long (seconds)."""
 

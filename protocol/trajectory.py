@@ -119,7 +119,7 @@ class Step:
     temperature: float
     """Sampling temperature; 0 means greedy."""
     info: str = "{}"
-    """JSON object of ground truth for metrics (never shown to the policy)."""
+    """JSON object of ground truth (never shown to the policy); its keys are those of `protocol.row_info`."""
     sample_s: float = 0.0
     env_s: float = 0.0
     bootstrap_prompt_token_ids: np.ndarray | None = None

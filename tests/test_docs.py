@@ -115,7 +115,7 @@ def test_every_method_of_an_adapter_is_explained():
     assert public - helpers == explained
 
 
-@pytest.mark.parametrize("page", ["environments.md", "your_own_environment.md"])
+@pytest.mark.parametrize("page", ["environments.md", "stages.md", "your_own_environment.md"])
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#]+)\)", (DOCS / page).read_text("utf-8"))
     assert links and all((DOCS / link).exists() for link in links if "://" not in link)

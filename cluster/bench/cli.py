@@ -30,6 +30,15 @@ def envs(quick: QuickOption = False, soak: SoakOption = False, json_file: JsonOp
     bench("envs", BenchSettings(quick=quick, soak=soak), json_file)
 
 
+@app.command()
+def learner(quick: QuickOption = False, json_file: JsonOption = None) -> None:
+    """The learner: tokens per second and memory of PPO and SFT, beside a plain transformers and peft loop."""
+    from cluster.bench.registry import BenchSettings
+    from cluster.bench.suite import bench
+
+    bench("learner", BenchSettings(quick=quick), json_file)
+
+
 @app.command("all")
 def every(
     quick: QuickOption = False,

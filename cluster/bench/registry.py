@@ -41,6 +41,9 @@ class Benchmark:
 
 BENCHMARKS = (
     Benchmark("envs", "Cost of environments: reset, step, picture, prompt, memory, start-up", "cluster.bench.envs"),
+    Benchmark(
+        "learner", "An update and an SFT step, beside a plain transformers and peft loop", "cluster.bench.learner"
+    ),
 )
 
 

@@ -22,6 +22,13 @@ PACKAGE_VERSION: str = _package.__version__
 
 OPENABLE = frozenset(_constants.OPENABLE_CLASS_LIST)
 LAMPS = ("DeskLamp", "FloorLamp")
+CLASSES: tuple[str, ...] = tuple(
+    sorted(
+        {name.lower() for home, things in _constants.VAL_RECEPTACLE_OBJECTS.items() for name in (home, *things)}
+        | {lamp.lower() for lamp in LAMPS}
+    )
+)
+"""All classes of things and receptacles as the games spell them, sorted; sliced ones are two words and left out."""
 LAMP_HOMES = ("Desk", "Dresser", "SideTable", "CoffeeTable", "DiningTable")
 """Receptacles on which ALFWorld stands a lamp; the table of contents leaves lamps out."""
 

@@ -17,6 +17,7 @@ from envs.alfworld.scene import Difficulty
 
 PANELS = {
     "tiny": Panel(Difficulty((3, 4), (2, 2)), train=48, valid_seen=12, valid_unseen=24),
+    "tiny_many": Panel(Difficulty((3, 4), (2, 2)), train=1200, valid_seen=12, valid_unseen=300, seed=1),
     "small": Panel(Difficulty((6, 8), (6, 8)), train=96, valid_seen=24, valid_unseen=48),
     "full": Panel(Difficulty((16, 30), (20, 36), rooms=4, shared_places=0.2), train=96, valid_seen=24, valid_unseen=48),
 }

@@ -21,20 +21,28 @@ class AlfworldTextTask(TaskAdapter):
 
     env_id = "alfworld/Text-v0"
     action_names = ()
-    switchable: ClassVar[frozenset[str]] = frozenset({"thoughts", "text_only"})
+    switchable: ClassVar[frozenset[str]] = frozenset({"rules", "thoughts", "text_only"})
     default_memory: ClassVar[int] = 2
 
     def prompt(self, observation: Any, info: Mapping[str, Any]) -> str:
-        """Task, room, the state and all admissible commands.
+        """Task, room, the state and all admissible commands; with the rules also what this is and how to answer.
 
-        The room's list of receptacles is always there: the engine tells it once, and "go to" needs it.
+        The room's list of receptacles is always there: the engine tells it once, and "go to" needs it. So are the
+        commands: after one that is not among them the game's words alone do not tell where the player stands.
         """
-        lines = [_OPENING, f"Your task: {info['task']}.", info["room"]]
+        lines = [f"Your task: {info['task']}.", info["room"]]
         if info["steps"]:
             lines.append(f"Now: {info['observation']}")
         lines.append(f"Admissible commands: {', '.join(self.legal_actions(info))}.")
-        lines.append(f"Answer with one JSON object: {json.dumps(self.kept(_FORM))}")
-        return "\n".join(lines)
+        if not self.switches.rules:
+            return "\n".join(lines)
+        return "\n".join([_OPENING, *lines, f"Answer with one JSON object: {json.dumps(self.kept(_FORM))}"])
+
+    def whole_words(self) -> Sequence[str]:
+        """The classes of things and receptacles: what is copied from prompt to command is one token in both."""
+        from envs.alfworld.household import CLASSES  # needs the package, like every environment of this task
+
+        return CLASSES
 
     def image(self, observation: Any, info: Mapping[str, Any]) -> np.ndarray | None:
         """None: this task is text only."""

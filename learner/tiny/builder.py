@@ -3,18 +3,24 @@
 import os
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from learner.tiny import llava, qwen
+from learner.tiny import llava, llava_next, qwen2_5_vl, qwen2_vl, qwen3_vl
 from learner.tiny.config import Family, TinyVLMConfig
 from learner.tiny.corpus import TinyCorpus
+from learner.tiny.recipe import Recipe
 from learner.tiny.template import chat_template
 from learner.tiny.tokenizer import train_tokenizer
 
-_FAMILIES: dict[Family, ModuleType] = {"qwen2_5_vl": qwen, "llava": llava}
+_RECIPES: dict[Family, Recipe] = {
+    "qwen2_vl": qwen2_vl.RECIPE,
+    "qwen2_5_vl": qwen2_5_vl.RECIPE,
+    "qwen3_vl": qwen3_vl.RECIPE,
+    "llava": llava.RECIPE,
+    "llava_next": llava_next.RECIPE,
+}
 
 
 def build_tiny_vlm(config: TinyVLMConfig, corpus: TinyCorpus, seed: int, out_dir: Path | str) -> Path:
@@ -51,21 +57,22 @@ def build_tiny_vlm(config: TinyVLMConfig, corpus: TinyCorpus, seed: int, out_dir
 
 
 def _write(config: TinyVLMConfig, corpus: TinyCorpus, seed: int, folder: Path) -> None:
-    family = _FAMILIES[config.family]
+    recipe = _RECIPES[config.family]
+    markup = recipe.markup
     tokenizer = train_tokenizer(
         corpus,
         vocab_size=config.vocab_size,
-        pad_token=family.PAD_TOKEN,
-        eos_token=family.EOS_TOKEN,
-        image_tokens=family.IMAGE_TOKENS,
-        template=chat_template(family.IMAGE_MARKUP, family.EOS_TOKEN),
+        pad_token=markup.pad_token,
+        eos_token=markup.eos_token,
+        image_tokens=markup.image_tokens,
+        template=chat_template(markup.image, markup.eos_token),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = family.build_model(config, tokenizer)
+        model = recipe.model(config, tokenizer)
     model.generation_config = _generation_config(tokenizer)
-    family.build_processor(config, tokenizer).save_pretrained(folder)
-    family.save_model(model, folder)
+    recipe.processor(config, tokenizer).save_pretrained(folder)
+    recipe.save(model, folder)
 
 
 def _generation_config(tokenizer: PreTrainedTokenizerFast) -> GenerationConfig:

@@ -1,12 +1,13 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from learner.tiny.config import Family, TinyVLMConfig
 
-FAMILIES: tuple[Family, ...] = ("qwen2_5_vl", "llava")
+FAMILIES: tuple[Family, ...] = get_args(Family)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import numpy as np
 from actors.builder import SlotIdentity
 from actors.frames import FrameEncoder
 from actors.prompting import PromptEncoder
+from actors.rewards import UNSHAPED, RewardWeights
 from actors.sampler import Sample, SamplingParams
 from actors.slot import EnvSlot
 from actors.vocabulary import Vocabulary
@@ -24,12 +25,21 @@ DIGEST = bytes(range(32))
 class Play:
     """By default a slot of the counting environment; any other with its adapter."""
 
-    def __init__(self, folder: Any, env: gymnasium.Env | None = None, task: TaskAdapter | None = None, **identity: Any):
+    def __init__(
+        self,
+        folder: Any,
+        env: gymnasium.Env | None = None,
+        task: TaskAdapter | None = None,
+        rewards: RewardWeights = UNSHAPED,
+        **identity: Any,
+    ):
         names = {"run_id": "run", "worker_id": "w", "slot": 0, "seed": 0} | identity
         self.vocabulary = Vocabulary.from_folder(folder)
         self.encoder = PromptEncoder(folder)
         self.env: Any = env or CountingEnv()
-        self.slot = EnvSlot(self.env, task or CountingTask(), self.encoder, FrameEncoder(), SlotIdentity(**names))
+        self.slot = EnvSlot(
+            self.env, task or CountingTask(), self.encoder, FrameEncoder(), SlotIdentity(**names), rewards
+        )
         self.slot.reset()
 
     def sample(self, text: str, image_tokens: int = 4) -> Sample:

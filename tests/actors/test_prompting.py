@@ -56,7 +56,7 @@ def test_a_prompt_is_what_the_models_own_tokenizer_makes_of_the_chat(text, image
 def test_an_expanded_prompt_is_what_the_models_own_processor_makes_of_the_images(images, each_tiny_folder):
     from transformers import AutoProcessor
 
-    encoder = PromptEncoder(each_tiny_folder, NINE)
+    encoder = PromptEncoder(each_tiny_folder, {SIZE: 51 if each_tiny_folder.name == "llava_next" else 9})
     processor: Any = AutoProcessor.from_pretrained(each_tiny_folder)
     text = processor.apply_chat_template(chat(PROMPTS[0], images), add_generation_prompt=True)
     pictures = [Image.new("RGB", SIZE, "white")] * images
@@ -144,7 +144,7 @@ def test_a_reply_that_is_no_expansion_teaches_nothing(images, spoil, tiny_folder
         encoder.expand(ids, [SIZE] * images)
 
 
-def test_nothing_is_learnt_without_images_or_from_mixed_sizes(tiny_folder):
+def test_nothing_is_learnt_without_images_or_from_two_new_sizes(tiny_folder):
     encoder = PromptEncoder(tiny_folder)
     text_only = encoder.encode("Go on.", 0)
     encoder.learn_expansion(text_only, np.array(text_only), [])
@@ -153,6 +153,18 @@ def test_nothing_is_learnt_without_images_or_from_mixed_sizes(tiny_folder):
     encoder.learn_expansion(two, expanded(encoder, two, 4), [SIZE, (28, 28)])
     with pytest.raises(RequestRefused, match="not known yet"):
         encoder.expand(two, [SIZE, (28, 28)])
+
+
+def test_a_new_size_is_learnt_beside_known_ones(tiny_folder):
+    encoder = PromptEncoder(tiny_folder, NINE)
+    ids = encoder.encode("Go on.", 3)
+    place = np.array(ids) == encoder.image_token_id
+    shown = [(28, 60), SIZE, (28, 60)]
+    grown = np.repeat(ids, np.where(place, 0, 1) + np.bincount(np.flatnonzero(place), [4, 9, 4], len(ids)).astype(int))
+    encoder.learn_expansion(ids, grown, shown)
+    np.testing.assert_array_equal(encoder.expand(ids, shown), grown)
+    with pytest.raises(RequestRefused, match="do not repeat its placeholders"):
+        encoder.learn_expansion(ids, grown, [(9, 9), SIZE, SIZE])
 
 
 def test_prompts_are_cached(tiny_folder):

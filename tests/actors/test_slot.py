@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from actors.rewards import RewardWeights
 from envs import PromptSwitches
 from protocol.errors import CheckpointError, EnvironmentFailed, RequestRefused
 from protocol.trajectory import EndReason, ParseStatus
@@ -337,3 +338,36 @@ def test_actions_may_be_named_per_state(tiny_folder):
     for count in range(3):
         play.say(say(f"go to {count}"))
     assert [row.action for row in play.rows()] == ["go to 0", "go to 1", "go to 2"]
+
+
+def infos_of(play: Play) -> list[dict[str, Any]]:
+    return [json.loads(row.info) for row in play.rows()]
+
+
+@pytest.mark.parametrize("texts", [("next", "finish"), ("next", "next", "next")], ids=["terminated", "truncated"])
+def test_the_last_row_of_an_episode_says_whether_the_task_counts_it(texts, tiny_folder):
+    play = Play(tiny_folder)
+    results = [play.say(say(text)) for text in texts]
+    infos = infos_of(play)
+    assert ["success" in info for info in infos] == [False] * (len(texts) - 1) + [True]
+    assert infos[-1]["success"] is results[-1].success
+
+
+def test_a_shaped_reward_leaves_the_environments_own_visible(tiny_folder):
+    play = Play(tiny_folder, rewards=RewardWeights(0.0, 1.0))
+    play.say(say("next", count="0"))
+    play.say(say("next", count="7"))
+    result = play.say(say("finish", count="2"))
+    rows = play.rows()
+    assert [row.reward for row in rows] == [1.0, 0.0, 1.0]
+    assert [json.loads(row.info)["environment_reward"] for row in rows] == [1.0, 2.0, 10.0]
+    assert result.episode_return == 13.0, "what an episode is worth does not depend on what is paid"
+
+
+def test_an_open_episode_under_a_shaped_reward_is_restored(tiny_folder):
+    play = Play(tiny_folder, rewards=RewardWeights(0.0, 1.0))
+    play.say(say("next"))
+    play.slot.cut()
+    again = Play(tiny_folder, rewards=RewardWeights(0.0, 1.0))
+    again.slot.load_state_dict(play.slot.state_dict())
+    assert again.slot.tally == play.slot.tally

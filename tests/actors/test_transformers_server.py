@@ -12,6 +12,7 @@ from actors.config import ServerConfig
 from actors.sampler import SamplingParams
 from actors.transformers_server import TransformersServer
 from protocol.errors import AdapterRejected, RequestRefused, ServerStartError
+from tests.actors.conftest import FAMILIES
 from tests.actors.tiny_policies import PROMPT, RESPONSE, Oracle, png, prompt_ids, request
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,7 +34,7 @@ class Served:
             await self.server.publish(self.oracle.package(version, seed=version))
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["qwen2_5_vl", "llava"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=FAMILIES)
 async def served(request, tiny_folder_of):
     served = Served(tiny_folder_of(request.param), CONFIG)
     await served.start()
@@ -126,7 +127,7 @@ async def test_a_prompt_that_grows_too_long_is_refused(served):
 
 async def test_a_response_is_cut_where_the_context_ends(served):
     ids = prompt_ids(served.vocabulary)
-    ids = [*ids, *[ids[-1]] * (115 - len(ids))]
+    ids = [*ids, *[ids[-1]] * (123 - len(served.oracle.expand(ids)))]
     params = SamplingParams(temperature=1.0, max_tokens=64, stop=())
     sample = await served.server.sample(request(served.vocabulary, prompt_token_ids=ids, params=params, seed=3))
     assert len(sample.prompt_token_ids) == 123

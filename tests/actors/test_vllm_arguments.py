@@ -57,6 +57,10 @@ def test_only_language_layers_are_prepared_unless_vision_is_adapted(on_cpu, tmp_
     qwen = write_toy_folder(tmp_path, {"model_type": "qwen2_5_vl"})
     made = engine_arguments(str(qwen), ServerConfig(vision_adapters=True))
     assert made["lora_target_modules"] is None and made["enable_tower_connector_lora"]
+    qwen3 = write_toy_folder(tmp_path, {"model_type": "qwen3_vl", "vision_config": {"depth": 2}})
+    prepared = engine_arguments(str(qwen3), ServerConfig(vision_adapters=True))["lora_target_modules"]
+    assert {"down_proj", "qkv", "linear_fc2", "visual.blocks.1.attn.proj"} <= set(prepared)
+    assert not {"lm_head", "proj"} & set(prepared)
     llava = write_toy_folder(tmp_path, {"model_type": "llava"})
     with pytest.raises(ServerStartError, match="vision part of a 'llava' model"):
         engine_arguments(str(llava), ServerConfig(vision_adapters=True))

@@ -57,6 +57,23 @@ def test_results_come_in_the_order_of_the_seeds(tiny_folder):
     assert {result["length_steps"] for result in results} == {2, 3}
 
 
+def test_evaluation_may_play_another_environment(tiny_folder):
+    trained: list[Any] = []
+    played: list[Any] = []
+    worker = make_worker(
+        tiny_folder,
+        CountingSampler(tiny_folder, mixed),
+        make_env=lambda: (CountingEnv(journal=trained), CountingTask()),
+        make_evaluated_env=lambda: (CountingEnv(journal=played), CountingTask()),
+    )
+    begun = len(trained)
+    results = asyncio.run(worker.run_episodes(SEEDS, VERSION, 0.0))
+    assert len(results) == len(SEEDS) == sum(entry[0] == "reset" for entry in played)
+    assert len(trained) == begun, "the training slots were not touched"
+    collect(worker, 5)
+    assert len(trained) > begun
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"slots": 1}, {"slots": 3}, {"slots": 20}, {"worker_id": "worker-7"}, {"seed": 9}],

@@ -55,7 +55,9 @@ class Oracle:
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
         self.folder = folder
         self.vocabulary = Vocabulary.from_folder(folder)
-        self._processor = AutoProcessor.from_pretrained(folder)
+        self._processor: Any = AutoProcessor.from_pretrained(folder)
+        picture = Image.open(io.BytesIO(png(0)))
+        self._tokens = len(self._processor(text=[self._processor.image_token], images=[picture])["input_ids"][0])
         self._model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
 
     def package(
@@ -121,8 +123,8 @@ class Oracle:
         return log_probs.gather(1, torch.tensor(response)[:, None])[:, 0].float().numpy()
 
     def expand(self, ids: Sequence[int]) -> list[int]:
-        """Nine tokens per image, in both tiny families."""
-        return [i for token in ids for i in [token] * (9 if token == self.vocabulary.image_token_id else 1)]
+        """Ids with each placeholder as often as the processor writes it for a picture of `png`."""
+        return [i for t in ids for i in [t] * (self._tokens if t == self.vocabulary.image_token_id else 1)]
 
     def _add_adapter(self, name: str, seed: int, scale: float, targets: Any) -> None:
         if isinstance(self._model, PeftModel) and name in self._model.peft_config:

@@ -84,7 +84,7 @@ def test_a_panel_is_copied_under_another_name_unchanged(call, asked, tmp_path):
 @pytest.mark.parametrize(
     "arguments, told",
     [
-        (["--panel", "huge"], "no panel 'huge'. Cure: give one of tiny, small, full"),
+        (["--panel", "huge"], "no panel 'huge'. Cure: give one of tiny, tiny_many, small, full"),
         (["--seed", "3"], "holds the named panels only. Cure: .*--out"),
         (["--receptacles", "many", "--out", "x"], "--receptacles is 'many'.* like 3-4"),
         (["--things", "3-", "--out", "x"], "--things is '3-'"),

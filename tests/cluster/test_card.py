@@ -37,10 +37,10 @@ def test_the_card_says_what_was_run_and_what_came_out():
     panel = Panel(config.env, 5, 2)
     result = evaluate(lambda seeds, at: [episode() for _ in seeds], panel, 4, 0.0)
     totals = {"updates": 4, "env_steps": 512, "rl_wall_s": 9.5}
-    made = card.run_card(config, {"after_greedy": result.to_json()}, totals)
+    made = card.run_card(config, {"after_greedy": result.to_json()}, totals, {"rl": {"kind": "rl"}})
     read = json.loads(json.dumps(made), parse_constant=lambda name: (_ for _ in ()).throw(ValueError(name)))
     assert (read["name"], read["env"], read["seed"], read["deterministic"]) == ("mine", config.env.id, 3, True)
-    assert read["totals"] == totals
+    assert read["totals"] == totals and read["stages"] == {"rl": {"kind": "rl"}}
     assert read["results"]["after_greedy"]["panel_digest"] == panel.digest()
     assert read["results"]["after_greedy"]["success_ci95"] == list(result.success_ci95)
     assert read["versions"] == card.versions() and read["hardware"] == card.hardware()

@@ -116,6 +116,12 @@ def test_a_value_out_of_bounds_is_named_with_its_limit(override, told):
             "servers.adapter_slots=4",
         ),
         (["learner.gpus=1.5"], ("learner.gpus is 1.5", "whole"), "learner.gpus=2"),
+        (["learner.count=2", "learner.gpus=0.5"], ("learner.count is 2", "learner.gpus = 0.5"), "learner.gpus=1"),
+        (
+            ["learner.compute.sharding=fsdp"],
+            ("learner.compute.sharding is fsdp", "learner.count = 1"),
+            "learner.count=2",
+        ),
         (
             ["servers.tensor_parallel=2", "servers.gpus=0.5"],
             ("servers.tensor_parallel is 2", "servers.gpus = 0.5"),

@@ -28,8 +28,12 @@ from protocol.errors import DeadlineExceeded, ModelFolderError, PlacementError
             ["learner.gpus=2", "servers.gpus=1", "servers.count=2", "servers.tensor_parallel=4", "workers.count=1"],
             [{"CPU": 1, "GPU": 2}, {"CPU": 1, "GPU": 4}, {"CPU": 1, "GPU": 4}, {"CPU": 1}],
         ),
+        (
+            ["learner.count=2", "learner.gpus=1", "servers.gpus=1", "workers.count=1"],
+            [{"CPU": 1, "GPU": 1}, {"CPU": 1, "GPU": 1}, {"CPU": 1, "GPU": 1}, {"CPU": 1}],
+        ),
     ],
-    ids=["cpu", "half a CPU", "no CPU", "one-GPU mode", "eleven GPUs"],
+    ids=["cpu", "half a CPU", "no CPU", "one-GPU mode", "eleven GPUs", "two learners"],
 )
 def test_one_bundle_per_process(overrides, bundles):
     assert list(demand_of(default_config(overrides)).bundles) == bundles
@@ -105,7 +109,7 @@ def test_resources_are_reserved_spread_over_the_processes_and_given_back():
         with pytest.raises(PlacementError, match="asks for 5 CPU.*the Ray cluster has 4"):
             Placement(config_of("workers.count=3"), deadline_s=5)
         placement = Placement(config_of("workers.cpus_per_worker=0.5"), deadline_s=20)
-        options = [placement.learner_options(), placement.server_options(0), placement.worker_options(1)]
+        options = [*placement.learner_options(), placement.server_options(0), placement.worker_options(1)]
         assert [o["num_cpus"] for o in options] == [1, 1, 0.5]
         pinged = [ray.remote(lambda: 1).options(**o).remote() for o in options]  # type: ignore[attr-defined]
         assert ray.get(pinged, timeout=30) == [1, 1, 1]
@@ -115,3 +119,8 @@ def test_resources_are_reserved_spread_over_the_processes_and_given_back():
         second = Placement(config_of("workers.cpus_per_worker=0", "workers.count=3"), deadline_s=20)
         assert second.worker_options(2) == {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
         second.release()
+        third = Placement(config_of("learner.count=2", "workers.count=1"), deadline_s=20)
+        options = [*third.learner_options(), third.server_options(0), third.worker_options(0)]
+        pinged = [ray.remote(lambda: 1).options(**o).remote() for o in options]  # type: ignore[attr-defined]
+        assert ray.get(pinged, timeout=30) == [1, 1, 1, 1]
+        third.release()

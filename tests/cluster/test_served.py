@@ -14,7 +14,7 @@ from protocol.errors import CheckpointError, ConfigError, ModelFolderError
 def write_model(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in ("config.json", "tokenizer_config.json", "processor_config.json", "model.safetensors"):
-        (folder / name).write_text("{}")
+        (folder / name).write_text('{"model_type": "qwen2_5_vl"}')
     return folder
 
 
@@ -86,6 +86,14 @@ def test_the_runs_environment_keeps_its_arguments(tmp_path):
     source = find_policy(run.root)
     assert source.env("") == source.env("gym_cards/NumberLine-v0") == source.config.env
     assert source.env("gym_cards/Blackjack-v0") == EnvConfig(id="gym_cards/Blackjack-v0")
+
+
+def test_the_games_of_evaluations_are_the_runs_own(tmp_path):
+    run = write_run(tmp_path, "env.kwargs.max_position=4", "evaluation.env.kwargs.max_position=5")
+    write_model(run.model)
+    source = find_policy(run.root)
+    assert source.env("") == source.config.evaluated_env
+    assert (source.env("").kwargs, source.config.env.kwargs) == ({"max_position": 5}, {"max_position": 4})
 
 
 def test_a_component_of_a_runs_mixture_is_chosen_by_its_name_or_id(tmp_path):

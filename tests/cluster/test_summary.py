@@ -50,3 +50,29 @@ def test_a_run_without_both_evaluations_claims_nothing(tmp_path, evaluations):
     assert not [line for line in lines if line.startswith("success")]
     assert lines[-1].startswith("Run directory: ")
     assert bool(evaluations) == ("50.0 % [15.0, 85.0]" in "".join(lines))
+
+
+def of_panel(wins: int, seed: int) -> EvaluationResult:
+    results = [episode() for _ in range(wins)] + [episode(**LOST) for _ in range(4 - wins)]
+    return evaluate(lambda seeds, at: results, Panel(EnvConfig(), seed, 4), 0, 0.0)
+
+
+def test_stages_are_told_one_after_the_other(tmp_path):
+    points = {"prefer/before": 1, "act/before": 3, "act/after": 4}
+    lines = lines_of(tmp_path, **{f"{p}_{m}": evaluation(n) for p, n in points.items() for m in ("greedy", "sampled")})
+    assert lines[-3] == "success greedy: 25.0 % before prefer -> 75.0 % before act -> 100.0 % after act"
+    assert [line.split("│")[1].strip() for line in lines if "│" in line][-3:] == [
+        "before prefer",
+        "before act",
+        "after act",
+    ]
+
+
+def test_only_what_played_the_same_episodes_is_compared(tmp_path):
+    points = {"short/before": (1, 0), "short/after": (4, 0), "long/before": (2, 1), "long/after": (3, 1)}
+    both = {f"{p}_{m}": of_panel(*own) for p, own in points.items() for m in ("greedy", "sampled")}
+    told = [line for line in lines_of(tmp_path, **both) if line.startswith("success greedy")]
+    assert told == [
+        "success greedy: 25.0 % before short -> 100.0 % after short",
+        "success greedy: 50.0 % before long -> 75.0 % after long",
+    ]

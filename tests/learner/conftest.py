@@ -1,5 +1,7 @@
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -25,9 +27,12 @@ def world_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family], Wor
             intermediate_size=64,
             vision_hidden_size=32,
             vision_intermediate_size=64,
+            # Qwen3-VL: both feed a text layer each.
+            vision_layers=2 if family == "qwen3_vl" else 1,
             vocab_size=400,
         )
-        return World(build_tiny_vlm(sizes, corpus(), 0, tmp_path_factory.mktemp("models") / family))
+        folder = build_tiny_vlm(sizes, corpus(), 0, tmp_path_factory.mktemp("models") / family)
+        return World(folder, sizes.image_tokens)
 
     return build
 
@@ -40,8 +45,22 @@ def world(world_of) -> World:
 
 @pytest.fixture(params=["qwen2_5_vl", "llava"])
 def either_world(request: pytest.FixtureRequest, world_of) -> World:
-    """Each family's world in turn."""
+    """The worlds of a family with positions by image grid and of one without, in turn."""
     return world_of(request.param)
+
+
+@pytest.fixture(params=get_args(Family))
+def family_world(request: pytest.FixtureRequest, world_of) -> World:
+    """Every family's world in turn."""
+    return world_of(request.param)
+
+
+@pytest.fixture(params=get_args(Family))
+def packable_world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    """Every family's world in turn, of widths that 4-bit blocks of 64 divide; needs bitsandbytes."""
+    pytest.importorskip("bitsandbytes")
+    sizes = TinyVLMConfig(family=request.param, vocab_size=400)
+    return World(build_tiny_vlm(sizes, corpus(), 0, tmp_path / request.param), sizes.image_tokens)
 
 
 @pytest.fixture(scope="session")

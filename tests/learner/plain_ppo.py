@@ -44,7 +44,7 @@ def plain_update(policy, optimizer, rows, ppo, budget, generator):
     parts = math.ceil(len(rows) / ppo.minibatch_size)
     for _ in range(ppo.epochs):
         for minibatch in torch.randperm(len(rows), generator=generator).tensor_split(parts):
-            for group in microbatches(rows.lengths, minibatch.numpy(), budget):
+            for group in microbatches(rows.lengths, minibatch.numpy(), budget, rows.state):
                 batch = collate(rows, group, policy.backbone.pad_id)
                 behavior = pad_right([rows.behavior_log_probs[i] for i in group], np.dtype(np.float32))[0]
                 roles = pad_right([rows.roles[i] for i in group], np.dtype(np.int8))[0]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import learner.reading
 from learner.backbone import Backbone
 from learner.batching import collate_tokens
 from protocol.errors import ModelFolderError, TrajectoryError
@@ -14,8 +15,8 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture
-def backbone(either_world):
-    return Backbone.load(either_world.folder, COMPUTE)
+def backbone(family_world):
+    return Backbone.load(family_world.folder, COMPUTE)
 
 
 def rows_of(world):
@@ -43,10 +44,10 @@ def log_probs(backbone, batch, banned=None):
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_log_probs_equal_a_plain_forward_of_each_row(either_world, backbone, reference_of, frozen):
-    reference = reference_of(either_world)
+def test_log_probs_equal_a_plain_forward_of_each_row(family_world, backbone, reference_of, frozen):
+    reference = reference_of(family_world)
     backbone.vision.frozen = frozen
-    rows = rows_of(either_world)
+    rows = rows_of(family_world)
     found = log_probs(backbone, batch_of(backbone, rows))
     for i, (prompt, response, pngs) in enumerate(rows):
         expected = reference.log_probs(prompt, response, pngs)
@@ -54,11 +55,11 @@ def test_log_probs_equal_a_plain_forward_of_each_row(either_world, backbone, ref
         assert (found[i, len(response) :] == 0).all()
 
 
-def test_banned_ids_and_temperatures_are_those_of_the_sampler(either_world, backbone, reference_of):
-    reference = reference_of(either_world)
-    rows = rows_of(either_world)
+def test_banned_ids_and_temperatures_are_those_of_the_sampler(family_world, backbone, reference_of):
+    reference = reference_of(family_world)
+    rows = rows_of(family_world)
     temperatures = np.array([0.2, 1.0, 1.7, 0.0], dtype=np.float32)
-    banned = (*either_world.banned, 50, 60)
+    banned = (*family_world.banned, 50, 60)
     found = log_probs(backbone, batch_of(backbone, rows, temperatures), backbone.banned_mask(banned))
     plain = log_probs(backbone, batch_of(backbone, rows))
     for i, (prompt, response, pngs) in enumerate(rows):
@@ -72,38 +73,39 @@ def test_positions_of_image_tokens_matter(world, monkeypatch):
     backbone = Backbone.load(world.folder, COMPUTE)
     batch = batch_of(backbone, rows_of(world)[:1])
     right = log_probs(backbone, batch)
-    monkeypatch.setattr(backbone, "_positions", lambda *_: None)
+    monkeypatch.setattr(learner.reading, "grid_positions", lambda *_: None)
+    backbone = Backbone.load(world.folder, COMPUTE)
     assert np.abs(log_probs(backbone, batch) - right).max() > 1e-3
 
 
-def test_logits_are_computed_at_response_positions_only(either_world, backbone, monkeypatch):
+def test_logits_are_computed_at_response_positions_only(family_world, backbone, monkeypatch):
     seen = []
     head = backbone.model.lm_head
     monkeypatch.setattr(head, "forward", lambda states: seen.append(states.shape) or type(head).forward(head, states))
-    rows = rows_of(either_world)
+    rows = rows_of(family_world)
     log_probs(backbone, batch_of(backbone, rows))
     assert seen == [(sum(len(response) for _, response, _ in rows), backbone.hidden_size)]
 
 
-def test_weights_are_frozen_and_text_only_batches_work(either_world, backbone):
+def test_weights_are_frozen_and_text_only_batches_work(family_world, backbone):
     assert not any(p.requires_grad for p in backbone.model.parameters())
-    rows = rows_of(either_world)[3:]
+    rows = rows_of(family_world)[3:]
     assert np.isfinite(log_probs(backbone, batch_of(backbone, rows))).all()
 
 
-def test_bfloat16_weights_give_nearby_float32_log_probs(either_world, backbone):
-    half = Backbone.load(either_world.folder, COMPUTE.model_copy(update={"precision": "bfloat16"}))
+def test_bfloat16_weights_give_nearby_float32_log_probs(family_world, backbone):
+    half = Backbone.load(family_world.folder, COMPUTE.model_copy(update={"precision": "bfloat16"}))
     assert half.model.dtype is torch.bfloat16
-    rows = rows_of(either_world)
+    rows = rows_of(family_world)
     found = log_probs(half, batch_of(half, rows))
     assert found.dtype == np.float32
     gap = np.abs(found - log_probs(backbone, batch_of(backbone, rows)))
     assert 0 < gap.max() < 0.2
 
 
-def test_training_keeps_float32_weights_under_bfloat16(either_world):
+def test_training_keeps_float32_weights_under_bfloat16(family_world):
     half = COMPUTE.model_copy(update={"precision": "bfloat16"})
-    assert Backbone.load(either_world.folder, half, trainable=True).model.dtype is torch.float32
+    assert Backbone.load(family_world.folder, half, trainable=True).model.dtype is torch.float32
 
 
 def test_missing_folder(tmp_path):
@@ -111,14 +113,15 @@ def test_missing_folder(tmp_path):
         Backbone.load(tmp_path / "nothing-here", COMPUTE)
 
 
-def test_missing_frame_and_wrong_placeholder_count(either_world, backbone):
-    prompt, response, pngs = rows_of(either_world)[0]
+def test_missing_frame_and_wrong_placeholder_count(family_world, backbone):
+    prompt, response, pngs = rows_of(family_world)[0]
     frames = {digest_of(pngs[0]): pngs[0]}
     missing = collate_tokens([prompt], [response], [(bytes(32),)], frames, backbone.pad_id)
     with pytest.raises(TrajectoryError, match="not there"):
         backbone.hidden_states(missing)
+    tokens = family_world.image_tokens
     short = collate_tokens([np.delete(prompt, 3)], [response], [tuple(frames)], frames, backbone.pad_id)
-    with pytest.raises(TrajectoryError, match="8 image placeholders for 9 image tokens"):
+    with pytest.raises(TrajectoryError, match=f"{tokens - 1} image placeholders for {tokens} image tokens"):
         backbone.hidden_states(short)
 
 
@@ -133,10 +136,10 @@ def test_banning_everything_is_refused(backbone):
         backbone.banned_mask(range(backbone.vocab_size))
 
 
-def test_entropy_and_collision_are_those_of_the_distribution_sampled_from(either_world, backbone, reference_of):
-    reference, rows = reference_of(either_world), rows_of(either_world)
+def test_entropy_and_collision_are_those_of_the_distribution_sampled_from(family_world, backbone, reference_of):
+    reference, rows = reference_of(family_world), rows_of(family_world)
     temperatures = np.array([0.3, 1.0, 1.7, 0.0], dtype=np.float32)
-    banned = (*either_world.banned, 50, 60)
+    banned = (*family_world.banned, 50, 60)
     batch = batch_of(backbone, rows, temperatures)
     with torch.no_grad():
         scores = backbone.token_scores(

@@ -64,3 +64,39 @@ def test_microbatches_hold_every_row_once_within_the_budget(lengths, budget):
     assert sorted(np.concatenate(groups).tolist()) == index.tolist()
     for group in groups:
         assert len(group) == 1 or len(group) * max(lengths[i] for i in group) <= budget
+
+
+def states_of(*numbers: int, tokens: int = 4):
+    """Row to state: equal numbers are equal prompts of `tokens` tokens."""
+    return lambda row: (np.full(tokens, numbers[row], dtype=np.int32).tobytes(), ())
+
+
+def test_rows_of_one_state_stay_together_and_count_their_prompt_once():
+    lengths = np.array([6, 7, 6, 8])
+    made = microbatches(lengths, np.arange(4), 100, states_of(1, 2, 1, 2))
+    assert [group.tolist() for group in made] == [[0, 2, 1, 3]]
+    made = microbatches(lengths, np.arange(4), 11, states_of(1, 2, 1, 2))
+    assert [group.tolist() for group in made] == [[0, 2], [1, 3]]  # 6 + 2 tokens; 7 + 4
+    made = microbatches(lengths, np.arange(4), 10, states_of(1, 2, 1, 2))
+    assert [group.tolist() for group in made] == [[0, 2], [1], [3]]
+
+
+def test_where_all_states_differ_groups_are_those_of_padded_rows():
+    lengths = np.array([6, 9, 6, 8])
+    plain = microbatches(lengths, np.arange(4), 13)
+    made = microbatches(lengths, np.arange(4), 13, states_of(1, 2, 3, 4))
+    assert [group.tolist() for group in made] == [group.tolist() for group in plain]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 20)), min_size=1, max_size=40), budget=st.integers(1, 90)
+)
+def test_groups_by_state_hold_every_row_once_within_the_budget(rows, budget):
+    numbers, lengths = [n for n, _ in rows], np.array([4 + t for _, t in rows])
+    index = np.arange(len(rows))[::-1].copy()
+    groups = microbatches(lengths, index, budget, states_of(*numbers))
+    assert sorted(np.concatenate(groups).tolist()) == sorted(index.tolist())
+    for group in groups:
+        prompts = 4 * len({numbers[i] for i in group})
+        assert len(group) == 1 or prompts + int((lengths[group] - 4).sum()) <= max(budget, lengths[group].max())

@@ -144,6 +144,23 @@ def test_a_failed_save_leaves_nothing(world, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("other", ["ppo", "vl_dac"])
+def test_a_new_stage_takes_up_weights_and_versions_but_no_moments(world, tmp_path, other):
+    first = learner_of(world)
+    train_once(first, world)
+    first.save(tmp_path / "1")
+    second = learner_of(world, config({"algorithm": other}), seed=77)
+    second.load(tmp_path / "1", fresh_optimizer=True)
+    assert all(torch.equal(p, weights(second)[n]) for n, p in weights(first).items())
+    assert second.policy_version == 1 and second.ledger == first.ledger
+    assert not second._loop.optimizer.state_dict()["state"]
+    train_once(second, world)
+    kept = learner_of(world, seed=77)
+    kept.load(tmp_path / "1")
+    train_once(kept, world)
+    assert not all(torch.equal(p, weights(kept)[n]) for n, p in weights(second).items()), "moments matter"
+
+
 @pytest.fixture
 def saved(world, tmp_path):
     learner = learner_of(world)

@@ -6,8 +6,8 @@ from learner.model_folder import check_model_folder
 from protocol.errors import ModelFolderError
 
 
-def test_a_complete_folder_passes(either_world):
-    assert check_model_folder(str(either_world.folder)) == either_world.folder
+def test_a_complete_folder_passes(family_world):
+    assert check_model_folder(str(family_world.folder)) == family_world.folder
 
 
 def test_a_missing_folder_is_named_with_a_cure(tmp_path):

@@ -4,8 +4,8 @@ import torch
 
 from learner.batching import collate, collate_tokens
 from learner.config import LoraConfig
+from learner.families.parts import part_of
 from learner.rows import gather_rows
-from learner.scopes import part_of
 
 
 @pytest.fixture

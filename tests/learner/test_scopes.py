@@ -4,27 +4,13 @@ import pytest
 from torch import nn
 
 from learner.backbone import Backbone
-from learner.scopes import in_scope, lora_targets, part_of, targets_regex
+from learner.config import LoraConfig
+from learner.scopes import in_scope, lora_targets, targets_regex
+from protocol.errors import ConfigError
 from tests.learner.world import COMPUTE
 
 QWEN_LANGUAGE = "model.language_model.layers.0.self_attn.q_proj"
 QWEN_VISION = "model.visual.blocks.0.mlp.gate_proj"
-LLAVA_VISION = "model.vision_tower.encoder.layers.0.self_attn.q_proj"
-
-
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        (QWEN_LANGUAGE, "language"),
-        ("lm_head.weight", "language"),
-        ("model.visual.merger.mlp.0", "projector"),
-        ("model.multi_modal_projector.linear_1", "projector"),
-        (QWEN_VISION, "vision"),
-        (LLAVA_VISION, "vision"),
-    ],
-)
-def test_part_of(name, part):
-    assert part_of(name) == part
 
 
 def test_scopes_are_nested():
@@ -41,8 +27,8 @@ def test_scopes_are_nested():
 
 
 @pytest.mark.parametrize("scope", ["language", "language+projector", "all"])
-def test_targets_match_exactly_the_layers_in_scope(either_world, scope):
-    model = Backbone.load(either_world.folder, COMPUTE).model
+def test_targets_match_exactly_the_layers_in_scope(family_world, scope):
+    model = Backbone.load(family_world.folder, COMPUTE).model
     pattern = targets_regex(lora_targets(model, scope))
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     matched = {name for name in names if re.fullmatch(pattern, name)}
@@ -53,3 +39,42 @@ def test_targets_name_each_kind_of_layer_once(world):
     targets = lora_targets(Backbone.load(world.folder, COMPUTE).model, "language")
     assert len(targets) == 7
     assert "model.language_model.layers.*.mlp.up_proj" in targets
+
+
+def test_a_pattern_chooses_among_the_layers_in_scope(family_world):
+    model = Backbone.load(family_world.folder, COMPUTE).model
+    targets = lora_targets(model, "language", r".*\.(q_proj|v_proj)")
+    assert targets == (
+        "model.language_model.layers.*.self_attn.q_proj",
+        "model.language_model.layers.*.self_attn.v_proj",
+    )
+
+
+def test_layers_left_out_are_not_adapted_with_their_likes(family_world):
+    model = Backbone.load(family_world.folder, COMPUTE).model
+    targets = lora_targets(model, "language", r".*layers\.1\..*(q_proj|up_proj)")
+    assert targets == (
+        "model.language_model.layers.1.mlp.up_proj",
+        "model.language_model.layers.1.self_attn.q_proj",
+    )
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    assert {name for name in names if re.fullmatch(targets_regex(targets), name)} == set(targets)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("q_proj", r"found inside 2 names, such as model.language_model.layers.0.self_attn.q_proj.*\.\*\(q_proj\)\.\*"),
+        (r".*visual\..*qkv", r"but 1 beyond, such as model.visual.blocks.0.attn.qkv.*targets=all"),
+        (r".*\.qproj", r"Nearest are model.language_model.layers.\*.self_attn.q_proj,"),
+        ("", "matches none of the 14 linear layers in 'language'"),
+    ],
+)
+def test_a_pattern_without_a_match_names_near_misses(world, pattern, message):
+    with pytest.raises(ConfigError, match=message):
+        lora_targets(Backbone.load(world.folder, COMPUTE).model, "language", pattern)
+
+
+def test_a_pattern_must_be_a_regular_expression():
+    with pytest.raises(ValueError, match="'q_proj[(]' is not a regular expression"):
+        LoraConfig(pattern="q_proj(")

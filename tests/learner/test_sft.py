@@ -9,9 +9,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from learner.config import ComputeConfig, SFTConfig
 from learner.scopes import in_scope
-from learner.sft import _batches, run_sft
+from learner.sft import batches_of, run_sft
+from learner.stage_settings import SelectionConfig
 from protocol.errors import TrajectoryError
-from protocol.trajectory import DEMONSTRATION_VERSION
+from protocol.trajectory import DEMONSTRATION_VERSION, NO_DIGEST
+from tests.learner.sampled import collected, episode, step
 from tests.learner.world import COMPUTE, STATES, Reference, World
 
 QUICK = SFTConfig(steps=12, batch_size=4, learning_rate=1e-2, warmup_steps=2)
@@ -104,12 +106,12 @@ def test_microbatches_and_seeds(world, tmp_path):
 
 
 def test_batches_are_full_and_cover_the_rows_evenly():
-    batches = _batches(5, 4, seed=0)
+    batches = batches_of(5, 4, seed=0)
     drawn = np.concatenate([next(batches) for _ in range(5)])
     assert len(drawn) == 20
     assert sorted(drawn.tolist()) == sorted(list(range(5)) * 4)
     assert sorted(drawn[:5].tolist()) == list(range(5))
-    assert len(next(_batches(2, 6, seed=0))) == 6
+    assert len(next(batches_of(2, 6, seed=0))) == 6
 
 
 def test_bfloat16_results_are_saved_in_bfloat16(world, tmp_path):
@@ -142,3 +144,37 @@ def test_an_existing_result_is_not_overwritten(world, tmp_path):
     shutil.copytree(world.folder, tmp_path / "out")
     with pytest.raises(FileExistsError, match="not an empty folder"):
         run_sft(world.folder, demonstrations(world), QUICK, seed=0, out_dir=tmp_path / "out")
+
+
+def test_a_policys_own_successes_are_learnt_and_its_failures_are_not(world, tmp_path):
+    batches, rows, _ = collected(
+        world,
+        episode("won", step(world, STATES[0], "+", 1.0)),
+        episode("lost", step(world, STATES[0], "-", -1.0)),
+    )
+    out = tmp_path / "out"
+    metrics = run_sft(
+        world.folder,
+        batches,
+        QUICK,
+        seed=0,
+        out_dir=out,
+        compute=COMPUTE,
+        published={0: NO_DIGEST},
+        selection=SelectionConfig(),
+    )
+    assert (metrics["episodes"], metrics["successes"], metrics["rows_kept"]) == (2.0, 1.0, 1.0)
+    assert metrics["tokens"] == len(rows.responses[0])
+    after, before = Reference(World(out)), Reference(world)
+    gains = [
+        model.log_probs(rows.prompts[row], rows.responses[row], [world.png(STATES[0])]).sum()
+        for row in (0, 1)
+        for model in (after, before)
+    ]
+    assert gains[0] - gains[1] > gains[2] - gains[3] + 2
+
+
+def test_sampled_rows_need_a_known_policy(world, tmp_path):
+    batches, _, _ = collected(world, episode("won", step(world, STATES[0], "+", 1.0)))
+    with pytest.raises(TrajectoryError, match="1 trajectories are unusable.*no adapter that this learner published"):
+        run_sft(world.folder, batches, QUICK, seed=0, out_dir=tmp_path / "out", published={3: NO_DIGEST})

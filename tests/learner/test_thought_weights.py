@@ -167,7 +167,7 @@ def sampled_rows(policy, world, *, count, tokens):
         batch = collate(rows, np.arange(count), policy.backbone.pad_id)
         with torch.no_grad():
             hidden = policy.backbone.hidden_states(batch)
-            states = hidden[torch.arange(count), batch.prompt_lengths - 1 + place]
+            states = hidden[:, place]
             logits = policy.backbone.model.lm_head(states).masked_fill(policy.banned_mask, -torch.inf)
         drawn = torch.multinomial(logits.softmax(-1), 1, generator=draw)
         written = np.append(written, drawn.numpy().astype(np.int32), 1)

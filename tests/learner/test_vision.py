@@ -7,13 +7,13 @@ from tests.learner.world import COMPUTE
 
 
 @pytest.fixture
-def backbone(either_world):
-    return Backbone.load(either_world.folder, COMPUTE)
+def backbone(family_world):
+    return Backbone.load(family_world.folder, COMPUTE)
 
 
 @pytest.fixture
-def frames(either_world):
-    pngs = [either_world.png((0, n)) for n in range(1, 6)]
+def frames(family_world):
+    pngs = [family_world.png((0, n)) for n in range(1, 6)]
     return {digest_of(png): png for png in pngs}
 
 
@@ -65,8 +65,8 @@ def test_trained_features_are_computed_each_time_with_gradient(backbone, frames,
     assert calls == [1, 1]
 
 
-def test_memory_is_bounded_and_misses_are_recomputed(either_world, frames, monkeypatch):
-    backbone = Backbone.load(either_world.folder, COMPUTE.model_copy(update={"frame_cache_frames": 2}))
+def test_memory_is_bounded_and_misses_are_recomputed(family_world, frames, monkeypatch):
+    backbone = Backbone.load(family_world.folder, COMPUTE.model_copy(update={"frame_cache_frames": 2}))
     backbone.vision.frozen = True
     calls = count_encodings(backbone, monkeypatch)
     digests = list(frames)

@@ -48,8 +48,9 @@ class World:
     open_end = {"terminated": False, "end_reason": EndReason.NONE}
     """Of a step that another follows."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, image_tokens: int = 9) -> None:
         self.folder = folder
+        self.image_tokens = image_tokens
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         image_token = "<|image_pad|>" if "<|image_pad|>" in self.tokenizer.get_vocab() else "<image>"
         self.image_id = self.tokenizer.convert_tokens_to_ids(image_token)
@@ -70,10 +71,11 @@ class World:
         )
         return np.array(self.tokenizer.encode(rendered, add_special_tokens=False), dtype=np.int32)
 
-    def expanded(self, text: str = PROMPT, images: int = 1, image_tokens: int = 9) -> np.ndarray:
-        """The same prompt with nine placeholders per image, as an 84-pixel square takes them."""
+    def expanded(self, text: str = PROMPT, images: int = 1, image_tokens: int | None = None) -> np.ndarray:
+        """The same prompt with as many placeholders per image as a square frame takes, unless told otherwise."""
         ids = self.prompt(text, images)
-        return np.repeat(ids, np.where(ids == self.image_id, image_tokens, 1)).astype(np.int32)
+        count = self.image_tokens if image_tokens is None else image_tokens
+        return np.repeat(ids, np.where(ids == self.image_id, count, 1)).astype(np.int32)
 
     def response(self, state: tuple[int, int]) -> np.ndarray:
         return np.array(self.tokenizer.encode(response(*state), add_special_tokens=False), dtype=np.int32)
@@ -145,7 +147,7 @@ class Reference:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.model = AutoModelForImageTextToText.from_pretrained(world.folder).eval()
+        self.model: Any = AutoModelForImageTextToText.from_pretrained(world.folder).eval()
         self.processor = AutoProcessor.from_pretrained(world.folder)
 
     @torch.no_grad()

@@ -21,6 +21,7 @@ STANDARD = {
     errors.ServerDied: RuntimeError,
     errors.WorkerDied: RuntimeError,
     errors.LearnerDied: RuntimeError,
+    errors.LearnerGroupBroken: RuntimeError,
     errors.DeadlineExceeded: TimeoutError,
     errors.CheckpointError: RuntimeError,
     errors.UpdateDiverged: ArithmeticError,

@@ -119,3 +119,22 @@ def test_success_is_the_completed_task_whatever_was_paid():
 def test_no_picture_and_a_task_name():
     assert TASK.image("text", info()) is None
     assert TASK.task(info()) == "pick_and_place_simple"
+
+
+def test_without_rules_the_state_and_its_commands_are_told():
+    task = AlfworldTextTask()
+    task.switches = PromptSwitches(rules=False)
+    told = task.prompt(None, info(steps=3, observation="You open the cabinet 1."))
+    assert told.splitlines() == [
+        "Your task: put a mug in cabinet.",
+        ROOM,
+        "Now: You open the cabinet 1.",
+        "Admissible commands: go to cabinet 1, go to cabinet 10, look.",
+    ]
+
+
+def test_classes_are_words_to_keep_whole():
+    pytest.importorskip("alfworld", reason="needs the extra croupier[alfworld]")
+    words = TASK.whole_words()
+    assert {"mug", "cabinet", "desklamp", "diningtable"} <= set(words)
+    assert all(word.isalpha() and word.islower() for word in words) and len(set(words)) == len(words)

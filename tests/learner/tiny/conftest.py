@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -8,7 +9,7 @@ from learner.tiny.builder import build_tiny_vlm
 from learner.tiny.config import Family, TinyVLMConfig
 from tests.learner.tiny.number_line import corpus
 
-FAMILIES: tuple[Family, ...] = ("qwen2_5_vl", "llava")
+FAMILIES: tuple[Family, ...] = get_args(Family)
 
 
 @pytest.fixture(scope="session")

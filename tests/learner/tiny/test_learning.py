@@ -37,7 +37,7 @@ class Demonstrations:
             rows.append(torch.cat([prompt, self.responses[i]]) if with_responses else prompt)
         ids = torch.stack(rows)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        for name in ("pixel_values", "image_grid_thw"):
+        for name in ("pixel_values", "image_grid_thw", "image_sizes"):
             if name in self.prompts[0]:
                 inputs[name] = torch.cat([self.prompts[i][name] for i in index])
         if "mm_token_type_ids" in self.prompts[0]:

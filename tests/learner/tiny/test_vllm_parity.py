@@ -59,7 +59,10 @@ def reference(folder: Path, record: dict, picture: Image.Image) -> torch.Tensor:
 
 @pytest.mark.slow
 @pytest.mark.timeout(DEADLINE_S + 60)
-def test_vllm_and_transformers_agree(folder, tmp_path):
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava"])
+def test_vllm_and_transformers_agree(family, folder_of, tmp_path):
+    """For every family the learner itself is compared, in tests/learner/families."""
+    folder = folder_of(family)
     pytest.importorskip("vllm")
     picture = frame(1, 4)
     picture.save(tmp_path / "frame.png")

@@ -1,0 +1,1 @@
+"""Several learner processes that train one policy: who computes what, and how the results come together."""
