@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from learner.tiny import llava, llava_next, qwen2_5_vl, qwen2_vl, qwen3_vl
 from learner.tiny.config import Family, TinyVLMConfig
@@ -57,6 +58,7 @@ def build_tiny_vlm(config: TinyVLMConfig, corpus: TinyCorpus, seed: int, out_dir
 
 
 def _write(config: TinyVLMConfig, corpus: TinyCorpus, seed: int, folder: Path) -> None:
+    transformers_logging.disable_progress_bar()
     recipe = _RECIPES[config.family]
     markup = recipe.markup
     tokenizer = train_tokenizer(

@@ -104,6 +104,7 @@ def sequence(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, str]:
         "stages.format.steps=30",
         "stages.read.rollout.updates=2",
         "stages.act.rollout.updates=1",
+        "stages.act.rollout.reward={environment: 1.0, recognition: 0.0}",
         "stages.act.env.id=gym_cards/EZPoints-v0",
         "stages.last={kind: rl, adapter: fresh, rollout: {updates: 1}}",
     ]
