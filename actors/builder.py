@@ -6,6 +6,7 @@ closed rows with the frames they name. A row that was handed over is never touch
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +50,11 @@ class TrajectoryBuilder:
         """Whether a trajectory with at least one row waits for its end."""
         return bool(self._open)
 
+    @property
+    def oldest_version(self) -> int | None:
+        """Policy version of the open trajectory's first row; None without one."""
+        return self._open[0].policy_version if self._open else None
+
     def append(self, step: Step, frames: tuple[Frame, ...]) -> None:
         """Add the next row of the open trajectory, with the frames its prompt shows."""
         self._open.append(step)
@@ -75,17 +81,26 @@ class TrajectoryBuilder:
         self._closed += [*self._open, last]
         self._open = []
 
-    def take(self) -> tuple[list[Step], list[Frame]]:
-        """Hand over the closed trajectories.
+    def take(self, *, leave_open: bool = False) -> tuple[list[Step], list[Frame]]:
+        """Hand over the closed trajectories, with the frames they name.
+
+        Args:
+            leave_open: An open trajectory stays here, to be handed over when it is closed.
 
         Raises:
             TrajectoryError: A trajectory is still open; it has to be closed or cut first.
         """
-        if self._open:
+        if self._open and not leave_open:
             raise TrajectoryError(f"Trajectory {self._open[0].trajectory_id!r} is still open.", "close or cut it first")
-        rows, frames = self._closed, list(self._frames.values())
-        self._closed, self._frames = [], {}
-        return rows, frames
+        rows, frames = self._closed, self._frames
+        self._closed, self._frames = [], _named(self._open, frames)
+        return rows, list((_named(rows, frames) if self._open else frames).values())
 
     def _keep(self, frames: tuple[Frame, ...]) -> None:
         self._frames.update((f.digest, f) for f in frames)
+
+
+def _named(rows: Sequence[Step], frames: Mapping[bytes, Frame]) -> dict[bytes, Frame]:
+    """The frames that the rows name."""
+    digests = (digest for row in rows for digest in (*row.frame_digests, *row.bootstrap_frame_digests))
+    return {digest: frames[digest] for digest in digests}

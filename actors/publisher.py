@@ -19,7 +19,7 @@ from actors.config import ServerConfig
 from actors.engine import AdapterHandle, Engine
 from actors.engine_host import EngineHost
 from actors.intake import Intake
-from protocol.adapter import Acknowledgement, AdapterPackage, Canary
+from protocol.adapter import Acknowledgement, AdapterPackage, Canary, PublishTimes
 from protocol.errors import AdapterRejected, RequestRefused
 
 _log = logging.getLogger(__name__)
@@ -76,12 +76,14 @@ class Publisher:
                 max_rank=self._config.max_lora_rank,
                 vision_adapters=self._config.vision_adapters,
             )
+            checked = time.monotonic()
             if self._slots.check_new(package.manifest) is not None:
                 return self._acknowledgements[package.manifest.policy_version]
             if self._slots.is_full:
                 await self._make_room()
-            verdict = await self._try_out(package)
-            return self._acknowledge(package, verdict, time.monotonic() - began)
+            verdict, stages = await self._try_out(package)
+            times = PublishTimes(checked - began, *stages)
+            return self._acknowledge(package, verdict, times, time.monotonic() - began)
 
     async def retire(self, policy_version: int) -> None:
         """Takes a version out of service; see `InferenceServer.retire`."""
@@ -101,20 +103,23 @@ class Publisher:
             _log.info("Server %s retires policy version %d for a newer one", self._server_id, oldest)
             await self._retire(oldest)
 
-    async def _try_out(self, package: AdapterPackage) -> CanaryVerdict:
-        version = package.manifest.policy_version
+    async def _try_out(self, package: AdapterPackage) -> tuple[CanaryVerdict, tuple[float, float, float]]:
+        """Verdict of the canaries, and seconds of writing, loading and scoring."""
+        version, began = package.manifest.policy_version, time.monotonic()
         handle = AdapterHandle(version, package.manifest.digest, await self._write(package))
+        written = time.monotonic()
         self._slots.add(handle)
         what = f"{handle.name} to load and answer its canaries"
         try:
             async with self._alone, self._host.answering(what, self._config.publish_timeout_s) as engine:
                 await engine.load_adapter(handle)
+                loaded = time.monotonic()
                 verdict = await self._judge(engine, handle, package.canaries)
         except BaseException:
             await self._discard(handle)
             raise
         self._slots.commit(version)
-        return verdict
+        return verdict, (written - began, loaded - written, time.monotonic() - loaded)
 
     async def _write(self, package: AdapterPackage):
         try:
@@ -147,7 +152,9 @@ class Publisher:
             tolerance=self._config.tolerance,
         )
 
-    def _acknowledge(self, package: AdapterPackage, verdict: CanaryVerdict, seconds: float) -> Acknowledgement:
+    def _acknowledge(
+        self, package: AdapterPackage, verdict: CanaryVerdict, times: PublishTimes, seconds: float
+    ) -> Acknowledgement:
         manifest = package.manifest
         acknowledgement = Acknowledgement(
             policy_version=manifest.policy_version,
@@ -156,6 +163,7 @@ class Publisher:
             max_abs_error=verdict.max_abs_error,
             base_gap=verdict.base_gap,
             publish_s=seconds,
+            times=times,
         )
         self._acknowledgements[manifest.policy_version] = acknowledgement
         return acknowledgement

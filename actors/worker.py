@@ -7,12 +7,11 @@ one batched call per round, so that the engine sees the same batches at every ru
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import gymnasium
@@ -21,35 +20,19 @@ import numpy as np
 from actors.builder import SlotIdentity
 from actors.frames import FrameEncoder
 from actors.prompting import PromptEncoder
+from actors.report import RolloutReport, RolloutTally
 from actors.rewards import UNSHAPED, RewardWeights
 from actors.sampler import Sample, Sampler, SamplingParams
 from actors.slot import EnvSlot
+from actors.stream import SlotStream
+from actors.tasks import before_deadline, gather_or_cancel
 from envs.base import TaskAdapter
 from protocol.codec import TrajectoryBatch, encode
 from protocol.episode import EpisodeResult
-from protocol.errors import CheckpointError, DeadlineExceeded
+from protocol.errors import CheckpointError
 
 Episode = TypeVar("Episode")
 """What an episode is begun from: its reset seed, or its place in a panel with it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RolloutReport:
-    """What a rollout amounted to, beside its rows: small enough to pass through the driver."""
-
-    worker_id: str
-    env_steps: int
-    sampled_tokens: int
-    wall_s: float
-    env_s: float
-    """Summed over slots: time in `env.step`."""
-    sample_s: float
-    """Summed over slots: time waiting for the sampler."""
-    invalid_steps: int
-    env_errors: int
-    episodes: tuple[EpisodeResult, ...]
-    rss_bytes: int = 0
-    """Resident memory of the worker's own after the rollout; filled in by the process it lives in."""
 
 
 @dataclass(slots=True)
@@ -61,15 +44,6 @@ class _Budget:
     def take(self) -> bool:
         self.left -= 1
         return self.left >= 0
-
-
-@dataclass(slots=True)
-class _Tally:
-    began_s: float = field(default_factory=time.perf_counter)
-    env_errors_before: int = 0
-    tokens: int = 0
-    sample_s: float = 0.0
-    episodes: list[EpisodeResult] = field(default_factory=list)
 
 
 class RolloutWorker:
@@ -87,6 +61,8 @@ class RolloutWorker:
         deterministic: Step all slots in rounds and seed every request.
         sample_deadline_s: How long one response may take, in seconds.
         rewards: What a row's reward is made of.
+        carry_versions: `stream` carries an open episode over to the next portion while its rows are of less than so
+            many versions before the current one; with 0 it is cut at every portion's end.
     """
 
     def __init__(
@@ -104,6 +80,7 @@ class RolloutWorker:
         sample_deadline_s: float = 120.0,
         rewards: RewardWeights = UNSHAPED,
         make_evaluated_env: Callable[[], tuple[gymnasium.Env, TaskAdapter]] | None = None,
+        carry_versions: int = 0,
     ) -> None:
         if slots < 1:
             raise ValueError(f"A rollout worker needs at least 1 environment slot, got {slots}.")
@@ -118,10 +95,13 @@ class RolloutWorker:
         self._deterministic = deterministic
         self._deadline_s = sample_deadline_s
         self._rewards = rewards
+        self._carry_versions = carry_versions
         self._frame_encoder = FrameEncoder()
         self._slots = [self._make_slot(i, make_env) for i in range(slots)]
         for slot in self._slots:
             slot.reset()
+        self._stream: SlotStream[EnvSlot, tuple[TrajectoryBatch, RolloutReport]] | None = None
+        self._stream_tally = RolloutTally()
 
     async def collect(
         self, num_steps: int, policy_version: int, temperature: float
@@ -135,7 +115,7 @@ class RolloutWorker:
             EnvironmentFailed: An environment raised at several steps in a row.
             RequestRefused: The server sees other prompts than this worker.
         """
-        tally = _Tally(env_errors_before=self._env_errors)
+        tally = RolloutTally(self._env_errors)
         for slot in self._slots:
             if slot.resting:
                 slot.reset()
@@ -153,7 +133,7 @@ class RolloutWorker:
         Raises:
             DeadlineExceeded, EnvironmentFailed, RequestRefused: See `collect`.
         """
-        tally = _Tally(env_errors_before=self._env_errors)
+        tally = RolloutTally(self._env_errors)
         slots, waiting = self._slots[: len(seeds)], deque(seeds)
         together = [slots] if self._deterministic else [[slot] for slot in slots]
 
@@ -163,35 +143,68 @@ class RolloutWorker:
         def play(slots: Sequence[EnvSlot]) -> Coroutine[Any, Any, None]:
             return self._play_episodes(slots, waiting, EnvSlot.reset, ended, policy_version, temperature, tally)
 
-        await _gather_or_cancel([play(slots) for slots in together])
+        await gather_or_cancel([play(slots) for slots in together])
         for slot in self._slots:
             slot.rest()
         return self._hand_over(tally)
+
+    async def stream(
+        self, num_steps: int, policy_version: int, temperature: float
+    ) -> tuple[TrajectoryBatch, RolloutReport]:
+        """Like `collect`, but slots play on between the portions: order the next one before this one is complete.
+
+        Requests name the newest version that `stream` or `advance_to` were given. Steps are taken freely, whatever
+        `deterministic` says.
+
+        Raises:
+            DeadlineExceeded, EnvironmentFailed, RequestRefused: See `collect`; all orders fail.
+        """
+        if self._stream is None:
+            for slot in self._slots:
+                if slot.resting:
+                    slot.reset()
+            self._stream_tally = RolloutTally(self._env_errors)
+            self._stream = SlotStream(self._slots, self._advance_streaming, self._hand_over_streaming)
+        try:
+            return await self._stream.collect(num_steps, policy_version, temperature)
+        except Exception:
+            self._stream = None
+            raise
+
+    def advance_to(self, policy_version: int) -> None:
+        """Name this version in the requests of `stream` from now on; those under way finish under theirs."""
+        if self._stream is not None:
+            self._stream.advance_to(policy_version)
+
+    async def _advance_streaming(self, slot: EnvSlot, version: int, temperature: float) -> None:
+        await self._advance([slot], version, temperature, self._stream_tally)
+
+    def _hand_over_streaming(self, version: int, idle_s: float) -> tuple[TrajectoryBatch, RolloutReport]:
+        def is_fresh(slot: EnvSlot) -> bool:
+            oldest = slot.builder.oldest_version
+            return oldest is not None and version - oldest < self._carry_versions
+
+        self._stream_tally.idle_s = idle_s
+        delivery = self._hand_over(self._stream_tally, is_fresh)
+        self._stream_tally.clear(self._env_errors)  # one object for good: steps under way are added to it later
+        return delivery
 
     @property
     def _env_errors(self) -> int:
         return sum(slot.env_errors for slot in self._slots)
 
-    def _hand_over(self, tally: _Tally) -> tuple[TrajectoryBatch, RolloutReport]:
-        """All rows since the last time; open episodes are cut and go on."""
+    def _hand_over(
+        self, tally: RolloutTally, carried: Callable[[EnvSlot], bool] = lambda slot: False
+    ) -> tuple[TrajectoryBatch, RolloutReport]:
+        """All rows since the last time; open episodes are cut and go on, but for those that are to be carried over."""
         rows, frames = [], []
         for slot in self._slots:
-            slot.cut()
-            slot_rows, slot_frames = slot.builder.take()
+            if not carried(slot):
+                slot.cut()
+            slot_rows, slot_frames = slot.builder.take(leave_open=True)
             rows += slot_rows
             frames += slot_frames
-        report = RolloutReport(
-            worker_id=self.worker_id,
-            env_steps=len(rows),
-            sampled_tokens=tally.tokens,
-            wall_s=time.perf_counter() - tally.began_s,
-            env_s=sum(r.env_s for r in rows),
-            sample_s=tally.sample_s,
-            invalid_steps=sum(not r.legal for r in rows),
-            env_errors=self._env_errors - tally.env_errors_before,
-            episodes=tuple(tally.episodes),
-        )
-        return encode(rows, frames), report
+        return encode(rows, frames), tally.report(self.worker_id, rows, self._env_errors)
 
     async def run_episodes(self, seeds: Sequence[int], policy_version: int, temperature: float) -> list[EpisodeResult]:
         """Play one whole episode per seed, in fresh environments, and leave the training slots alone.
@@ -217,7 +230,7 @@ class RolloutWorker:
             slots = [self._make_slot(number, self._make_evaluated_env) for number in range(count)]
             for slot in slots:
                 resources.callback(slot.close)
-            await self._play_episodes(slots, waiting, begin, ended, policy_version, temperature, _Tally())
+            await self._play_episodes(slots, waiting, begin, ended, policy_version, temperature, RolloutTally())
         return [results[index] for index in range(len(seeds))]
 
     def state_dict(self) -> dict[str, Any]:
@@ -241,6 +254,8 @@ class RolloutWorker:
 
     def close(self) -> None:
         """Close every environment."""
+        if self._stream is not None:
+            self._stream.close()
         for slot in self._slots:
             slot.close()
 
@@ -257,7 +272,7 @@ class RolloutWorker:
         ended: Callable[[Episode, EpisodeResult], None],
         version: int,
         temperature: float,
-        tally: _Tally,
+        tally: RolloutTally,
     ) -> None:
         """Play what waits, all slots in step with each other, until nothing is left."""
         playing: dict[EnvSlot, Episode] = {}
@@ -279,23 +294,23 @@ class RolloutWorker:
                     del playing[slot]
 
     async def _play_freely(
-        self, slots: list[EnvSlot], budget: _Budget, version: int, temperature: float, tally: _Tally
+        self, slots: list[EnvSlot], budget: _Budget, version: int, temperature: float, tally: RolloutTally
     ) -> None:
         async def play(slot: EnvSlot) -> None:
             while budget.take():
                 await self._advance([slot], version, temperature, tally)
 
-        await _gather_or_cancel([play(slot) for slot in slots])
+        await gather_or_cancel([play(slot) for slot in slots])
 
     async def _play_rounds(
-        self, slots: list[EnvSlot], budget: _Budget, version: int, temperature: float, tally: _Tally
+        self, slots: list[EnvSlot], budget: _Budget, version: int, temperature: float, tally: RolloutTally
     ) -> None:
         while budget.left > 0:
             going = slots[: budget.left]
             budget.left -= len(going)
             await self._advance(going, version, temperature, tally)
 
-    async def _advance(self, slots: Sequence[EnvSlot], version: int, temperature: float, tally: _Tally) -> None:
+    async def _advance(self, slots: Sequence[EnvSlot], version: int, temperature: float, tally: RolloutTally) -> None:
         """One round; an episode that ended is followed at once by the next, whose own state makes the next prompt."""
         results = await self._round(slots, version, temperature, tally)
         for slot, result in zip(slots, results, strict=True):
@@ -304,14 +319,14 @@ class RolloutWorker:
                 slot.reset()
 
     async def _round(
-        self, slots: Sequence[EnvSlot], version: int, temperature: float, tally: _Tally
+        self, slots: Sequence[EnvSlot], version: int, temperature: float, tally: RolloutTally
     ) -> list[EpisodeResult | None]:
         """Sample once for every slot and step every environment; results in the order of `slots`."""
         params = SamplingParams(temperature=temperature, max_tokens=self._max_tokens)
         requests = [slot.request(params, version, seeded=self._deterministic) for slot in slots]
         began = time.perf_counter()
         pending: Awaitable[list[Sample]] = self._sampler.sample_batch(requests)
-        samples = await _before_deadline(pending, self._deadline_s, f"{len(requests)} response(s) of policy {version}")
+        samples = await before_deadline(pending, self._deadline_s, f"{len(requests)} response(s) of policy {version}")
         waited_s = time.perf_counter() - began
         results = []
         for slot, sample in zip(slots, samples, strict=True):
@@ -319,28 +334,3 @@ class RolloutWorker:
             tally.tokens += len(sample.token_ids)
             tally.sample_s += waited_s
         return results
-
-
-async def _before_deadline(awaitable: Awaitable[list[Sample]], deadline_s: float, what: str) -> list[Sample]:
-    limit = asyncio.timeout(deadline_s)
-    try:
-        async with limit:
-            return await awaitable
-    except TimeoutError as error:
-        if not limit.expired():  # the sampler's own, which knows better what it waited for
-            raise
-        raise DeadlineExceeded(
-            f"Waited {deadline_s:g} s for {what}.",
-            "look at the inference server's log, or raise servers.request_timeout_s",
-        ) from error
-
-
-async def _gather_or_cancel(jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Run all jobs; the first failure cancels the others, waits for their end and is raised."""
-    tasks = [asyncio.create_task(job) for job in jobs]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

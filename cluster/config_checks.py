@@ -91,10 +91,30 @@ def _check_rollout(config: RunConfig) -> None:
             f"rollout.steps_per_update is {config.rollout.steps_per_update}, fewer than the {slots} environments "
             "(workers.count * workers.envs_per_worker): raise the former or lower the latter"
         )
+    _check_flow(config)
     if config.rollout.max_tokens >= config.servers.max_model_len:
         raise ValueError(
             f"rollout.max_tokens is {config.rollout.max_tokens}, which leaves no room for a prompt in "
             f"servers.max_model_len = {config.servers.max_model_len}: lower the former or raise the latter"
+        )
+
+
+def _check_flow(config: RunConfig) -> None:
+    rollout, staleness = config.rollout, config.learner.max_staleness
+    if rollout.chunk_steps is not None and rollout.steps_per_update % rollout.chunk_steps:
+        raise ValueError(
+            f"rollout.chunk_steps is {rollout.chunk_steps}, which does not divide rollout.steps_per_update = "
+            f"{rollout.steps_per_update}: change one of them, or leave rollout.chunk_steps out"
+        )
+    if rollout.partial_episodes == "carry" and staleness == 0:
+        raise ValueError(
+            "rollout.partial_episodes is carry with learner.max_staleness = 0: rows that wait for the end of their "
+            "episode are of an older policy by then; set learner.max_staleness=1, or leave the former out"
+        )
+    if config.deterministic and staleness:
+        raise ValueError(
+            f"deterministic needs lock-step, not learner.max_staleness = {staleness}: set learner.max_staleness=0, or "
+            "deterministic=false"
         )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from actors.worker import RolloutReport
+from actors.report import RolloutReport
 from cluster.config import RunConfig
 from cluster.metrics import rollout_metrics
 from cluster.processes import ask_learner
@@ -85,17 +85,29 @@ class Driver:
             AdapterRejected: A server answers with other log-probs than the learner; the old version stays current.
         """
         began = time.monotonic()
-        timeout_s = self._config.learner.update_timeout_s
+        manifest, values = self._deliver(*self._export())
+        self.policy_version = manifest.policy_version
+        self._retire(manifest.policy_version)
+        return values | {"time/publish_s": time.monotonic() - began}
+
+    def _export(self) -> tuple[Any, Any]:
+        """Have the learner export its adapter: calls that answer with the manifest and with the package."""
         made, package = self._learner.package.options(num_returns=2).remote(self._canaries)
+        return made, package
+
+    def _deliver(self, made: Any, package: Any) -> tuple[AdapterManifest, dict[str, float]]:
+        """Bring an exported adapter to every server; its manifest, and what the canaries said."""
+        timeout_s = self._config.learner.update_timeout_s
         manifest: AdapterManifest = ask_learner(made, "the learner to export its adapter", timeout_s)
         acks = self.servers.publish(manifest, package)
-        self.policy_version = manifest.policy_version
-        self.servers.retire_before(manifest.policy_version - self._config.learner.max_staleness)
-        return {
+        return manifest, {
             "publish/canary_max_abs_error": max(a.max_abs_error for a in acks),
             "publish/canary_base_gap": max(a.base_gap for a in acks),
-            "time/publish_s": time.monotonic() - began,
         }
+
+    def _retire(self, current: int) -> None:
+        """Free the servers of the versions that no request may name any more."""
+        self.servers.retire_before(current - self._config.learner.max_staleness)
 
     def iterate(self, show: Callable[[str], None] = lambda phase: None) -> dict[str, float]:
         """One update: collect, learn, publish.
@@ -118,17 +130,31 @@ class Driver:
         values = rollout_metrics(rollout.reports, rollout.wall_s)
         values |= {f"learner/{k}": v for k, v in learnt.items()}
         values["time/update_s"] = time.monotonic() - update_began
+        self._count(values, rollout.states)
+        show("publishing")
+        values |= self.publish()
+        values["time/iteration_s"] = took_s = time.monotonic() - began
+        values["idle/workers"] = 1 - rollout.wall_s / took_s
+        return self._complete(values)
+
+    def settle(self, show: Callable[[str], None] = lambda phase: None) -> None:
+        """Wait for whatever is still under way after the last update; afterwards its policy is current."""
+
+    def _count(self, values: Mapping[str, float], worker_states: list[dict[str, Any]]) -> None:
+        """The learner has finished an update."""
         progress = self.progress
         progress.update += 1
         progress.env_steps += int(values["rollout/env_steps"])
         progress.sampled_tokens += int(values["rollout/sampled_tokens"])
-        progress.worker_states = rollout.states
-        show("publishing")
-        values |= self.publish()
-        values["time/iteration_s"] = time.monotonic() - began
-        progress.wall_s += values["time/iteration_s"]
+        progress.worker_states = worker_states
+
+    def _complete(self, values: dict[str, float]) -> dict[str, float]:
+        """An update's numbers with those of the run; its wall clock is counted."""
+        took_s = values["time/iteration_s"]
+        self.progress.wall_s += took_s
         values |= {
-            "run/env_steps": progress.env_steps,
+            "idle/learner": 1 - values["time/update_s"] / took_s,
+            "run/env_steps": self.progress.env_steps,
             "run/policy_version": self.policy_version,
             "run/server_restarts": self.servers.restarts,
             "run/lost_rollouts": self.workers.lost_rollouts,
@@ -221,7 +247,11 @@ class Driver:
             self._learner.save.remote(str(folder), self._canaries),
             "the learner to write its checkpoint",
             self._config.learner.update_timeout_s,
+            meanwhile=self._meanwhile,
         )
+
+    def _meanwhile(self) -> None:
+        """Called while a checkpoint is written."""
 
     def _look_around(self, show: Callable[[str], None], phase: str) -> None:
         self.servers.supervise()

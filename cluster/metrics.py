@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from actors.worker import RolloutReport
+from actors.report import RolloutReport
 from cluster.run_dir import RunDir
 from cluster.worker_memory import MB
 from protocol.episode import EpisodeResult

@@ -61,6 +61,7 @@ class Recipe:
                 while driver.progress.update < config.rollout.updates:
                     self._update(metrics, phase)
                     self._session.stop.raise_if_set()
+                driver.settle(lambda name: phase.update(driver.progress.update, name))
                 at = driver.progress
                 phase.summarize(f"{at.env_steps} environment steps, {at.sampled_tokens} sampled tokens")
             driver.save()

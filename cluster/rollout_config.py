@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -41,6 +41,12 @@ class RolloutConfig(Part):
     """Longest response, in tokens."""
     reward: RewardConfig = RewardConfig()
     """What is paid."""
+    chunk_steps: int | None = Field(default=None, ge=1)
+    """With learner.max_staleness above 0: environment steps that a worker delivers at a time; must divide
+    `steps_per_update`. Null: the largest divisor that is no more than each worker's share of an update."""
+    partial_episodes: Literal["cut", "carry"] = "cut"
+    """What becomes of episodes that are open when a worker delivers: `cut` delivers what there is, bootstrapped from
+    the next state; `carry` waits for their end, as long as their rows are fresh enough (learner.max_staleness)."""
 
 
 class EvaluationConfig(Part):

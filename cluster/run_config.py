@@ -14,7 +14,7 @@ from cluster.env_config import EnvConfig
 from cluster.process_config import LearnerPartConfig, RayConfig, ServersConfig, WorkersConfig
 from cluster.rollout_config import EvaluationConfig, RolloutConfig
 from cluster.stage_config import SFTStageConfig, Stage, changed, changed_env
-from learner.algorithms.config import GROUP_ALGORITHMS
+from learner.algorithms.config import CRITIC_ALGORITHMS, GROUP_ALGORITHMS
 from learner.config import LearnerConfig
 from learner.tiny.config import TinyVLMConfig
 
@@ -105,6 +105,18 @@ class RunConfig(Part):
         values: dict[str, Any] = {name: getattr(self.learner, name) for name in LearnerConfig.model_fields}
         values["ppo"] = self.learner.ppo.model_copy(update={"thought_weights": self.learner.ppo.thought_weights | own})
         return LearnerConfig(**values)
+
+    @property
+    def chunk_size(self) -> int:
+        """Steps, or episodes, that a worker of an asynchronous run delivers at a time: a divisor of an update's."""
+        rollout = self.rollout
+        if self.learner.algorithm in CRITIC_ALGORITHMS:
+            total, unit, wanted = rollout.steps_per_update, 1, rollout.chunk_steps
+        else:
+            total, wanted = rollout.episodes_per_update, None
+            unit = rollout.group_size if self.learner.algorithm in GROUP_ALGORITHMS else 1
+        share = wanted or max(unit, total // self.workers.count)
+        return max(size for size in range(unit, share + 1, unit) if total % size == 0)
 
     def episode_seeds(self, update: int, stage: int = 0) -> list[int]:
         """Reset seeds of the episodes of one update, of which those of a group are equal; without a critic only."""

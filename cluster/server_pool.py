@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -127,8 +128,9 @@ class ServerPool:
         old = [v for v in self._live if v < policy_version]
         for version in old:
             del self._live[version]
-        refs = [handle.retire.remote(v) for v in old for handle in self.handles]
-        wait_for(refs, f"servers to retire policies {old}", self._config.publish_timeout_s)
+        for ref in [handle.retire.remote(v) for v in old for handle in self.handles]:
+            with suppress(RayActorError, ServerDied):  # who comes back is given the live versions alone
+                wait_for([ref], f"servers to retire policies {old}", self._config.publish_timeout_s)
 
     def supervise(self) -> None:
         """Notice restarted servers, start them again and give them the live adapters; called from every wait.

@@ -15,6 +15,7 @@ from actors.vocabulary import banned_token_ids
 from cluster.base_model import image_token_counts
 from cluster.config import RunConfig, ServersConfig
 from cluster.driver import Driver
+from cluster.flow.pipeline import Pipeline
 from cluster.learner_group import learner_processes
 from cluster.model_stage import make_canaries
 from cluster.placement import Placement
@@ -133,7 +134,8 @@ class Session:
         workers.wait_started(config.ray.start_timeout_s)
         ask_learner(policy_ready, "the learner to load the model", config.learner.update_timeout_s)
         canaries = make_canaries(config.env, str(model), config.seed)
-        return Driver(config, stage.home, self.learner, servers, workers, canaries, self.stop, stage.number)
+        kind = Pipeline if config.learner.max_staleness else Driver
+        return kind(config, stage.home, self.learner, servers, workers, canaries, self.stop, stage.number)
 
     def _serve(self, model: Path, engine: ServersConfig) -> bool:
         """Have servers for this model; returns whether they are new, and still starting."""
@@ -158,6 +160,7 @@ class Session:
             deterministic=config.deterministic,
             sample_deadline_s=config.servers.patience_s,
             rewards=RewardWeights(reward.environment, reward.recognition),
+            carry_versions=config.learner.max_staleness if config.rollout.partial_episodes == "carry" else 0,
             name=stage.worker_name,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +11,9 @@ from typing import Any
 import ray
 
 from actors.prompting import ImageSize, PromptEncoder
+from actors.report import RolloutReport
 from actors.rewards import RewardWeights
-from actors.worker import RolloutReport, RolloutWorker
+from actors.worker import RolloutWorker
 from cluster.env_config import EnvConfig
 from cluster.model_stage import env_maker
 from cluster.ray_sampler import RaySampler
@@ -38,6 +40,8 @@ class WorkerSpec:
     rewards: RewardWeights = RewardWeights()
     evaluated_env: EnvConfig | None = None
     """What `run_episodes` plays; None: `env`."""
+    carry_versions: int = 0
+    """See `RolloutWorker`."""
     name: str = "worker"
     """What the workers' names begin with: those of one run's stages must differ, for rows are told apart by them."""
 
@@ -52,6 +56,8 @@ class WorkerActor:
         # Ray starts a crashed actor again under the same arguments; its rows must not repeat the names of lost ones.
         rebuilt = ray.get_runtime_context().was_current_actor_reconstructed
         self._worker = self._build(worker_id + _process_suffix() if rebuilt else worker_id)
+        self._newest_version = -1
+        self._turn = asyncio.Lock()
 
     def _build(self, worker_id: str) -> RolloutWorker:
         spec = self._spec
@@ -69,6 +75,7 @@ class WorkerActor:
             deterministic=spec.deterministic,
             sample_deadline_s=spec.sample_deadline_s,
             rewards=spec.rewards,
+            carry_versions=spec.carry_versions,
         )
 
     async def ping(self) -> str:
@@ -85,6 +92,31 @@ class WorkerActor:
         """See `RolloutWorker.collect`; the state to resume from comes third."""
         batch, report = await self._worker.collect(num_steps, policy_version, temperature)
         return batch, replace(report, rss_bytes=own_memory_bytes()), self._state_dict()
+
+    async def stream(
+        self, num_steps: int, policy_version: int, temperature: float
+    ) -> tuple[TrajectoryBatch, RolloutReport]:
+        """See `RolloutWorker.stream`."""
+        batch, report = await self._worker.stream(num_steps, self._newest(policy_version), temperature)
+        return batch, replace(report, rss_bytes=own_memory_bytes())
+
+    async def stream_episodes(
+        self, seeds: Sequence[int], policy_version: int, temperature: float
+    ) -> tuple[TrajectoryBatch, RolloutReport]:
+        """See `RolloutWorker.collect_episodes`; calls that overlap are served one after the other, under the newest
+        version that is known when their turn comes."""
+        async with self._turn:
+            version = self._newest(policy_version)
+            batch, report = await self._worker.collect_episodes(seeds, version, temperature)
+        return batch, replace(report, rss_bytes=own_memory_bytes())
+
+    async def advance_to(self, policy_version: int) -> None:
+        """Name this version in the requests of streams from now on: every server has acknowledged it."""
+        self._worker.advance_to(self._newest(policy_version))
+
+    async def state_dict(self) -> dict[str, Any]:
+        """The state to resume from, between two rollouts."""
+        return self._state_dict()
 
     async def collect_episodes(
         self, seeds: Sequence[int], policy_version: int, temperature: float
@@ -119,6 +151,10 @@ class WorkerActor:
             _log.warning("%s cannot repeat its open episodes and begins new ones", self._name, exc_info=True)
             self._rename(self._name + _process_suffix())
         return own_memory_bytes()
+
+    def _newest(self, policy_version: int) -> int:
+        self._newest_version = max(self._newest_version, policy_version)
+        return self._newest_version
 
     def _state_dict(self) -> dict[str, Any]:
         return {"worker_id": self._worker.worker_id, **self._worker.state_dict()}

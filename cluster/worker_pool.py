@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, RayActorError
 
-from actors.worker import RolloutReport
+from actors.report import RolloutReport
 from cluster.config import WorkersConfig
 from cluster.placement import Placement
 from cluster.processes import call_when_rebuilt, end_actor
@@ -167,6 +168,33 @@ class WorkerPool:
             wall_s=wall_s,
         )
 
+    def order(
+        self, index: int, share: int | Sequence[int], policy_version: int, temperature: float
+    ) -> tuple[ray.ObjectRef, ray.ObjectRef]:
+        """Order a portion of a stream from one worker, steps or episodes; references to its batch and its report."""
+        handle = self.handles[index]
+        method = handle.stream if isinstance(share, int) else handle.stream_episodes
+        batch, report = method.options(num_returns=2).remote(share, policy_version, temperature)
+        return batch, report
+
+    def advance_to(self, policy_version: int) -> None:
+        """Have every worker name this version in its next requests; one that is being rebuilt is told by its next
+        order."""
+        for index, told in enumerate([handle.advance_to.remote(policy_version) for handle in self.handles]):
+            with suppress(RayActorError):
+                wait_for([told], f"worker-{index} to go on to policy {policy_version}", self._deadline_s)
+
+    def replace(self, index: int, error: RayActorError) -> ray.ObjectRef:
+        """Count the death of a worker; a call that is answered when Ray has rebuilt it.
+
+        Raises:
+            WorkerDied: It will not be: the restart budget is spent.
+        """
+        self._deaths[index] += 1
+        if isinstance(error, ActorDiedError):
+            raise self._gone(index, error)
+        return self.handles[index].ping.remote()
+
     def run_episodes(
         self,
         seeds: Sequence[int],
@@ -238,10 +266,29 @@ class WorkerPool:
                 raise error
             call_when_rebuilt(self.handles[index].ping.remote, f"worker-{index} to be rebuilt", RESTART_DEADLINE_S)
         except RayActorError as final:
-            raise WorkerDied(
-                f"worker-{index} died more than {self._config.max_restarts} time(s): {final}",
-                "look at its log; raise workers.max_restarts if the cause lies outside",
-            ) from final
+            raise self._gone(index, final) from final
+
+    def _gone(self, index: int, error: RayActorError) -> WorkerDied:
+        return WorkerDied(
+            f"worker-{index} died more than {self._config.max_restarts} time(s): {error}",
+            "look at its log; raise workers.max_restarts if the cause lies outside",
+        )
+
+    def outgrown(self, index: int, report: RolloutReport) -> bool:
+        """Whether a worker has outgrown the memory cap; then order nothing more from it, and `restart` it."""
+        return bool(self._cap.outgrown({index: report.rss_bytes}))
+
+    def restart(self, index: int) -> ray.ObjectRef:
+        """Start an idle worker anew below the memory cap; a call that is answered when it stands where it stood."""
+        state = get(self.handles[index].state_dict.remote(), f"the state of worker-{index}", self._deadline_s)
+        end_actor(self.handles[index])
+        self.handles[index] = self._spawn(index)
+        self.recycled += 1
+        return self.handles[index].take_over.remote(state)
+
+    def check_fresh(self, index: int, used_bytes: int) -> None:
+        """Refuse a worker that is above the memory cap from the start, as ConfigError."""
+        self._cap.check_fresh(index, used_bytes)
 
     def _recycle(self, results: Mapping[int, tuple[RolloutReport, dict[str, Any]]]) -> None:
         """Replace the workers whose report is above the memory cap; nobody waits for their successors here."""

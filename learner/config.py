@@ -186,6 +186,14 @@ class LearnerConfig(Settings):
     """How many policy versions a trajectory's oldest row may lie behind the learner's and still be trained
     on."""
 
+    @property
+    def correction(self) -> ImportanceConfig:
+        """`importance` with `auto` decided."""
+        if self.importance.mode != "auto":
+            return self.importance
+        decided = {"mode": "truncated", "rows": "stale"} if self.max_staleness else {"mode": "off"}
+        return self.importance.model_copy(update=decided)
+
     kept_rejections: int = Field(default=100, ge=0)
     """Refused trajectories that are kept for inspection; older ones make room."""
 

@@ -71,6 +71,7 @@ class Learner:
             max_staleness=config.max_staleness,
             kept_rejections=config.kept_rejections,
         )
+        self._ages = range(config.max_staleness + 1) if config.max_staleness else ()
         self._published: dict[int, bytes] = {}
         self._policy_version = 0
 
@@ -133,6 +134,7 @@ class Learner:
             "invalid_rate": float(1 - rows.legal.mean()),
             "staleness_mean": float(staleness.mean()),
             "staleness_max": float(staleness.max()),
+            **{f"staleness_{age}": float((staleness == age).mean()) for age in self._ages},
             **{f"ledger_{fate}": float(count) for fate, count in asdict(self.ledger).items()},
         }
 

@@ -49,7 +49,7 @@ class Objective:
         self._ppo = config.ppo
         self._algorithm = algorithm
         self._measures_energies = measures_energies
-        self._corrects = config.importance.mode not in ("off", "metrics")
+        self._corrects = config.correction.mode not in ("off", "metrics")
 
     def losses(self, rows: Rows, prepared: Prepared, group: np.ndarray) -> tuple[torch.Tensor, RowNumbers]:
         """Loss summed over the rows of `group` (a scalar with gradient), and the rows' numbers."""
@@ -132,7 +132,7 @@ class Objective:
         return loss, terms
 
     def _importance_numbers(self, scored: ScoredRows, log_weights: torch.Tensor) -> RowNumbers:
-        mask, threshold = scored.response_mask, self._config.importance.threshold
+        mask, threshold = scored.response_mask, self._config.correction.threshold
         sums = response_log_probs(log_weights, scored.roles, mask, scored.thought_weights)
         responses = sums.weighted.clamp(max=MAX_LOG_RATIO).exp()
         tokens_outside = is_outside(log_weights.exp(), threshold).float()

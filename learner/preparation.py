@@ -49,9 +49,9 @@ def prepare(
     budget = config.compute.micro_batch_tokens
     weights = thought_weights.of_rows(rows.components, rows.env_ids, policy_version)
     start = reference = None
-    if config.importance.mode != "off":
+    if config.correction.mode != "off":
         stale = rows.policy_versions[targets.trained_rows] != policy_version
-        chosen = targets.trained_rows[stale] if config.importance.rows == "stale" else targets.trained_rows
+        chosen = targets.trained_rows[stale] if config.correction.rows == "stale" else targets.trained_rows
         start = _filled(rows, targets.trained_rows, sampled_log_probs(policy, rows, chosen, budget))
     if config.ppo.reference_kl_coefficient > 0:
         with policy.adapter_off():

@@ -1,11 +1,11 @@
-"""Trajectories of several Arrow batches as one table of rows, without a copy of the token lists.
+"""Trajectories of several Arrow batches as one table of rows, without a copy of token lists or frames.
 
 Read by the update and by supervised fine-tuning, after admission; nothing is checked here again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -57,7 +57,7 @@ class Rows:
     """B entries: expanded prompt of the real next state, int32 [P]; None where the trajectory terminated."""
     bootstrap_digests: list[tuple[bytes, ...]]
     """B entries: frames of the bootstrap prompt."""
-    frames: dict[bytes, bytes]
+    frames: Mapping[bytes, bytes]
     """Compressed frames by digest."""
 
     def __len__(self) -> int:
@@ -85,7 +85,6 @@ def gather_rows(batches: Sequence[TrajectoryBatch]) -> Rows:
     """Join admitted batches; rows keep the order of the batches and of the rows inside them."""
     columns: dict[str, list] = {name: [] for name in (*_LISTS, *_DIGESTS, *_STRINGS)}
     scalars: dict[str, list[np.ndarray]] = {name: [] for name in _SCALARS}
-    frames: dict[bytes, bytes] = {}
     for batch in batches:
         for name in _LISTS:
             columns[name] += list_rows(batch.steps.column(name))
@@ -95,9 +94,8 @@ def gather_rows(batches: Sequence[TrajectoryBatch]) -> Rows:
             columns[name] += batch.steps.column(name).to_pylist()
         for name in _SCALARS:
             scalars[name].append(batch.steps.column(name).to_numpy(zero_copy_only=False))
-        frames |= decode_frames(batch.frames)
-    ends = columns["end_reason"]
-    last_rows = np.flatnonzero([end != EndReason.NONE.value for end in ends])
+    ends, open_end = columns["end_reason"], EndReason.NONE.value
+    last_rows = np.flatnonzero([end != open_end for end in ends])
     joined = {name: np.concatenate(parts) if parts else np.empty(0, np.float32) for name, parts in scalars.items()}
     return Rows(
         prompts=columns["prompt_token_ids"],
@@ -118,7 +116,7 @@ def gather_rows(batches: Sequence[TrajectoryBatch]) -> Rows:
         last_rows=last_rows,
         bootstrap_prompts=[columns["bootstrap_prompt_token_ids"][i] for i in last_rows],
         bootstrap_digests=[columns["bootstrap_frame_digests"][i] for i in last_rows],
-        frames=frames,
+        frames=decode_frames(*(batch.frames for batch in batches)),
     )
 
 

@@ -89,6 +89,20 @@ class AdapterPackage:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishTimes:
+    """Where a server's time went, in seconds."""
+
+    check_s: float
+    """Digest, configuration and tensor names of the package."""
+    write_s: float
+    """Files for the engine."""
+    load_s: float
+    """The engine takes them in."""
+    canary_s: float
+    """Canaries scored, with the adapter and without, and compared."""
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledgement:
     """A server's word that it serves a policy version, with the evidence."""
 
@@ -100,3 +114,5 @@ class Acknowledgement:
     base_gap: float
     """Largest |adapter - base| log-prob difference on this server over all canary tokens (nats)."""
     publish_s: float
+    """From the package's arrival to this word, waiting for a free slot included."""
+    times: PublishTimes

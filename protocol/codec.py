@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from protocol.errors import TrajectoryError
+from protocol.frame_table import FrameTable
 from protocol.schema import DIGEST_TYPE, FRAME_SCHEMA, STEP_SCHEMA, check_batch, check_schema
 from protocol.trajectory import DIGEST_BYTES, EndReason, Frame, ParseStatus, Step
 
@@ -114,18 +116,24 @@ def decode_steps(batch: pa.RecordBatch) -> list[Step]:
     return [Step(**row) for row in rest]
 
 
-def decode_frames(batch: pa.RecordBatch) -> dict[bytes, bytes]:
-    """Compressed bytes by digest."""
-    check_schema(batch.schema, FRAME_SCHEMA)
-    return dict(zip(batch.column("digest").to_pylist(), batch.column("data").to_pylist(), strict=True))
+def decode_frames(*batches: pa.RecordBatch) -> FrameTable:
+    """Compressed bytes by digest, without a copy.
+
+    Raises:
+        SchemaError, SchemaVersionError: A batch has another schema.
+    """
+    return FrameTable(batches)
 
 
 def list_rows(column: pa.ListArray) -> list[np.ndarray | None]:
     """Zero-copy numpy view of each row of a list column; None where the row is null."""
     values = column.values.to_numpy(zero_copy_only=True)
-    offsets = column.offsets.to_numpy()
-    valid = column.is_valid().to_numpy(zero_copy_only=False)
-    return [values[offsets[i] : offsets[i + 1]] if valid[i] else None for i in range(len(column))]
+    # As Python ints: slicing by numpy's own takes twice as long.
+    edges = pairwise(column.offsets.to_numpy().tolist())
+    if not column.null_count:
+        return [values[start:stop] for start, stop in edges]
+    valid = column.is_valid().to_pylist()
+    return [values[start:stop] if there else None for (start, stop), there in zip(edges, valid, strict=True)]
 
 
 def _check_step(step: Step) -> None:

@@ -158,10 +158,11 @@ class ImportanceConfig(Settings):
     multiplied by weight = p_start / p_behavior.
     """
 
-    mode: Literal["off", "metrics", "full", "truncated", "masked"] = "off"
-    """`metrics` measures the weights and changes nothing; `full` multiplies by them; `truncated` cuts them at the
-    threshold; `masked` drops what lies outside [1 / threshold, threshold]. All but `off` cost one more forward
-    pass over the chosen rows."""
+    mode: Literal["auto", "off", "metrics", "full", "truncated", "masked"] = "auto"
+    """`auto` is `truncated` for the stale rows alone where learner.max_staleness is above 0, else `off`; `metrics`
+    measures the weights and changes nothing; `full` multiplies by them; `truncated` cuts them at the threshold;
+    `masked` drops what lies outside [1 / threshold, threshold]. All but `off` cost one more forward pass over the
+    chosen rows."""
 
     rows: Literal["all", "stale"] = "all"
     """Which rows are corrected: all, or those of an older policy version only."""

@@ -93,7 +93,7 @@ def _clipped_tokens(config: LearnerConfig) -> ClippedTokenLoss:
 
 
 def _correction(config: LearnerConfig) -> Correction | None:
-    mode = config.importance.mode
-    if mode in ("off", "metrics"):
+    mode = config.correction.mode
+    if mode in ("auto", "off", "metrics"):
         return None
-    return Correction(mode, config.importance.threshold)
+    return Correction(mode, config.correction.threshold)

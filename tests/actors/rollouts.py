@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from actors.prompting import PromptEncoder
+from actors.report import RolloutReport
 from actors.sampler import Sample, SampleRequest
-from actors.worker import RolloutReport, RolloutWorker
+from actors.worker import RolloutWorker
 from protocol.codec import TrajectoryBatch, decode_steps
 from protocol.trajectory import NO_DIGEST, Step
 from protocol.validation import AdmissionRules, validate

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from actors.worker import RolloutReport
+from actors.report import RolloutReport
 from protocol.trajectory import EndReason, Step
 from tests.actors.counting import CountingEnv, CountingSampler, crash_at, mixed, moody, told_state
 from tests.actors.rollouts import MODES, VERSION, checked_rows, collect, contents, crashing_worker, make_worker

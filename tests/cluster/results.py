@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from actors.worker import RolloutReport
+from actors.report import RolloutReport
 from protocol.episode import EpisodeResult
 
 

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.flow import Flow
+from cluster.flow.capacity import Capacity
 
 
 class Simulation:
-    """Random workers, learner and servers around a Flow; remembers at which version every chunk began."""
+    """Random workers, learner and servers around a Capacity; remembers at which version every chunk began."""
 
     def __init__(self, batch: int, chunk: int, staleness: int) -> None:
-        self.flow, self.chunk, self.bound = Flow(batch, staleness), chunk, staleness
+        self.flow, self.chunk, self.bound = Capacity(batch, staleness), chunk, staleness
         self.began: dict[Hashable, int] = {}
         self.running: list[int] = []
         self.batches: list[list[Hashable]] = []
@@ -90,7 +90,7 @@ def test_whatever_happened_before_the_run_can_always_go_on(chunks, staleness, ev
 
 
 def test_without_staleness_it_is_lock_step():
-    flow = Flow(batch_rows=16, max_staleness=0)
+    flow = Capacity(batch_rows=16, max_staleness=0)
     flow.begin("a", 8)
     flow.begin("b", 8)
     assert flow.room_rows == 0
@@ -104,7 +104,7 @@ def test_without_staleness_it_is_lock_step():
 
 
 def test_with_staleness_one_the_next_batch_is_collected_while_the_learner_works():
-    flow = Flow(batch_rows=16, max_staleness=1)
+    flow = Capacity(batch_rows=16, max_staleness=1)
     for name in "abcd":
         flow.begin(name, 8)
     for name in "dab":
@@ -117,7 +117,7 @@ def test_with_staleness_one_the_next_batch_is_collected_while_the_learner_works(
 
 
 def test_a_lost_chunk_gives_its_room_back():
-    flow = Flow(batch_rows=8, max_staleness=0, version=5)
+    flow = Capacity(batch_rows=8, max_staleness=0, version=5)
     flow.begin("a", 8)
     flow.lose("a")
     assert (flow.room_rows, flow.running_rows) == (8, 0)
@@ -125,8 +125,8 @@ def test_a_lost_chunk_gives_its_room_back():
 
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="batch_rows 0 must be at least 1"):
-        Flow(0, 0)
-    flow = Flow(batch_rows=8, max_staleness=0)
+        Capacity(0, 0)
+    flow = Capacity(batch_rows=8, max_staleness=0)
     with pytest.raises(ValueError, match="chunk of 3 rows does not divide a batch of 8"):
         flow.begin("a", 3)
     flow.begin("a", 8)

@@ -26,23 +26,25 @@ class _Chunk:
     """Its place in the order of arrival; None while it is being collected."""
 
 
-class Flow:
+class Capacity:
     """Keeps the staleness of an asynchronous run within bounds.
 
     Args:
         batch_rows: rows of one update, B; chunks are of a size that divides it.
         max_staleness: S >= 0.
         version: acknowledged and about to be updated: u = v at the start.
+        updates: how many there will be; rows that none of them would use do not begin. None: no end.
 
     Raises:
         ValueError: An argument is out of its range.
     """
 
-    def __init__(self, batch_rows: int, max_staleness: int, version: int = 0) -> None:
+    def __init__(self, batch_rows: int, max_staleness: int, version: int = 0, updates: int | None = None) -> None:
         if batch_rows < 1 or max_staleness < 0:
             raise ValueError(f"batch_rows {batch_rows} must be at least 1, max_staleness {max_staleness} at least 0")
         self._batch_rows = batch_rows
         self._max_staleness = max_staleness
+        self._updates = updates
         self._first_version = self.version = self.update = version
         self._begun_rows = 0
         self._arrivals = 0
@@ -62,6 +64,8 @@ class Flow:
     def room_rows(self) -> int:
         """Rows that may begin now."""
         versions = self._max_staleness + self.version - self._first_version + 1
+        if self._updates is not None:
+            versions = min(versions, self._updates)
         return versions * self._batch_rows - self._begun_rows
 
     def begin(self, name: Hashable, rows: int) -> None:

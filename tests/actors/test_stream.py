@@ -1,0 +1,196 @@
+"""Slots that play on between portions: what is under way is lost to nobody, and nobody waits for it."""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+
+from actors.sampler import Sample, SampleRequest
+from actors.stream import SlotStream
+from protocol.codec import decode_steps
+from protocol.errors import RequestRefused
+from protocol.trajectory import EndReason
+from tests.actors.counting import CountingSampler, mixed, onward
+from tests.actors.rollouts import VERSION, checked_rows, make_worker
+
+
+class Gated(CountingSampler):
+    """Answers only as many requests as it was allowed to."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.allowed = asyncio.Semaphore(0)
+
+    async def sample_batch(self, requests: Sequence[SampleRequest]) -> list[Sample]:
+        for _ in requests:
+            await self.allowed.acquire()
+        return await super().sample_batch(requests)
+
+
+async def settle():
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def of(portion):
+    return decode_steps(portion[0].steps)
+
+
+def test_a_portion_is_complete_while_slots_are_still_under_way(tiny_folder):
+    async def run():
+        sampler = Gated(tiny_folder, mixed)
+        worker = make_worker(tiny_folder, sampler, slots=4)
+        first, second = (asyncio.create_task(worker.stream(5, VERSION, 1.0)) for _ in range(2))
+        await settle()
+        for _ in range(5):
+            sampler.allowed.release()
+            await settle()
+        assert first.done() and not second.done()
+        for _ in range(5):
+            sampler.allowed.release()
+        return await first, await second
+
+    first, second = asyncio.run(run())
+    assert [len(of(portion)) for portion in (first, second)] == [5, 5]
+    assert first[1].env_steps == second[1].env_steps == 5
+    assert first[1].sampled_tokens > 0 and second[1].sampled_tokens > 0
+
+
+def test_pieces_that_were_cut_with_a_request_under_way_join_without_a_gap(tiny_folder):
+    async def run():
+        worker = make_worker(tiny_folder, CountingSampler(tiny_folder, mixed), slots=3)
+        orders = [asyncio.create_task(worker.stream(4, VERSION, 1.0)) for _ in range(12)]
+        return [checked_rows((await order)[0]) for order in orders]
+
+    portions = asyncio.run(run())
+    assert [len(portion) for portion in portions] == [4] * 12
+    by_place = {(row.episode_id, row.step): row for portion in portions for row in portion}
+    assert len(by_place) == 48
+    cuts = [row for row in by_place.values() if row.end_reason is EndReason.CUT]
+    followed = [
+        (row, by_place[row.episode_id, row.step + 1]) for row in cuts if (row.episode_id, row.step + 1) in by_place
+    ]
+    assert len(followed) > 5
+    for row, following in followed:
+        assert row.bootstrap_prompt_token_ids is not None
+        assert row.bootstrap_prompt_token_ids.tolist() == following.prompt_token_ids.tolist()
+        assert row.trajectory_id != following.trajectory_id
+
+
+def test_new_versions_reach_the_next_requests_at_once(tiny_folder):
+    async def run():
+        sampler = Gated(tiny_folder, mixed)
+        worker = make_worker(tiny_folder, sampler, slots=2)
+        worker.advance_to(99)  # before anything was ordered: of no effect
+        order = asyncio.create_task(worker.stream(6, VERSION, 1.0))
+        await settle()
+        worker.advance_to(VERSION + 1)
+        worker.advance_to(VERSION)  # never back
+        for _ in range(6):
+            sampler.allowed.release()
+        return of(await order)
+
+    versions = [row.policy_version for row in asyncio.run(run())]
+    assert sorted(versions) == [VERSION] * 2 + [VERSION + 1] * 4, "two requests were under way"
+
+
+def test_episodes_are_carried_over_until_they_are_too_old(tiny_folder):
+    async def run(carry):
+        worker = make_worker(tiny_folder, CountingSampler(tiny_folder, onward), slots=2, carry_versions=carry)
+        return [of(await worker.stream(3, VERSION + at, 1.0)) for at in range(8)]
+
+    for carry in (0, 1, 2):
+        portions = asyncio.run(run(carry))
+        rows = [row for portion in portions for row in portion]
+        cuts = [row for row in rows if row.end_reason is EndReason.CUT]
+        assert bool(cuts) == (carry == 0), "an episode of three steps ends within two portions"
+        for at, portion in enumerate(portions):
+            assert all(VERSION + at - row.policy_version <= carry for row in portion)
+            trajectories = {row.trajectory_id for row in portion}
+            ends = {row.trajectory_id for row in portion if row.end_reason is not EndReason.NONE}
+            assert trajectories == ends, "only whole pieces are handed over"
+        places = [(row.episode_id, row.step) for row in rows]
+        assert len(places) == len(set(places))
+
+
+def test_the_frames_of_what_is_carried_over_come_with_it(tiny_folder):
+    async def run():
+        worker = make_worker(tiny_folder, CountingSampler(tiny_folder, onward), slots=3, carry_versions=5)
+        return [(await worker.stream(4, VERSION, 1.0))[0] for _ in range(6)]
+
+    for batch in asyncio.run(run()):
+        frames = set(batch.frames.column("digest").to_pylist())
+        named = {d for row in decode_steps(batch.steps) for d in (*row.frame_digests, *row.bootstrap_frame_digests)}
+        assert named == frames
+
+
+def test_a_failure_ends_all_orders_and_the_next_one_begins_anew(tiny_folder):
+    class Failing(CountingSampler):
+        broken = True
+
+        async def sample_batch(self, requests):
+            if self.broken:
+                raise RequestRefused("no")
+            return await super().sample_batch(requests)
+
+    async def run():
+        sampler = Failing(tiny_folder, mixed)
+        worker = make_worker(tiny_folder, sampler, slots=2)
+        orders = [asyncio.create_task(worker.stream(4, VERSION, 1.0)) for _ in range(2)]
+        failed = await asyncio.gather(*orders, return_exceptions=True)
+        sampler.broken = False
+        return failed, of(await worker.stream(4, VERSION, 1.0))
+
+    failed, rows = asyncio.run(run())
+    assert [type(error) for error in failed] == [RequestRefused] * 2
+    assert len(rows) == 4
+
+
+class Clockwork:
+    """Slots that count; every step takes one turn of the loop."""
+
+    def __init__(self, slots):
+        self.steps = [0] * slots
+        self.stream = SlotStream(range(slots), self.advance, lambda version, idle_s: (list(self.steps), idle_s))
+
+    async def advance(self, slot, version, temperature):
+        await asyncio.sleep(0)
+        self.steps[slot] += 1
+
+
+def test_slots_take_turns_and_orders_are_served_in_turn():
+    async def run():
+        work = Clockwork(3)
+        portions = await asyncio.gather(*(work.stream.collect(6, 0, 1.0) for _ in range(4)))
+        work.stream.close()
+        return [steps for steps, _ in portions]
+
+    states = asyncio.run(run())
+    assert [sum(state) for state in states] == [6, 12, 18, 24]
+    assert all(max(state) - min(state) <= 1 for state in states)
+    assert all(a <= b for one, other in pairwise(states) for a, b in zip(one, other, strict=True))
+
+
+def test_waiting_for_room_is_counted_as_idle():
+    async def run():
+        work = Clockwork(2)
+        await work.stream.collect(4, 0, 1.0)
+        await asyncio.sleep(0.05)
+        return (await work.stream.collect(4, 0, 1.0))[1]
+
+    assert asyncio.run(run()) >= 0.04
+
+
+def test_a_closed_stream_leaves_nobody_waiting():
+    async def run():
+        stream = SlotStream([0], lambda *_: asyncio.Event().wait(), lambda *_: None)  # type: ignore[arg-type]
+        order = asyncio.create_task(stream.collect(1, 0, 1.0))
+        await settle()
+        stream.close()
+        with pytest.raises(asyncio.CancelledError):
+            await order
+        with pytest.raises(ValueError, match="at least 1 step, not 0"):
+            await stream.collect(0, 0, 1.0)
+
+    asyncio.run(run())
