@@ -154,6 +154,7 @@ class Driver:
         self.progress.wall_s += took_s
         values |= {
             "idle/learner": 1 - values["time/update_s"] / took_s,
+            "idle/engines": self.servers.idle_share(),
             "run/env_steps": self.progress.env_steps,
             "run/policy_version": self.policy_version,
             "run/server_restarts": self.servers.restarts,

@@ -6,6 +6,7 @@ On a terminal the line is redrawn; elsewhere (CI, `ray job logs`) finished rows 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+_AGE = re.compile(r"learner/staleness_\d+")
 
 COLUMNS = {
     "success": ("rollout/success_rate", "{:7.1%}"),
@@ -22,10 +25,27 @@ COLUMNS = {
     "stale": ("learner/staleness_max", "{:5.0f}"),
     "tok/s": ("speed/sampled_tokens_per_s", "{:6.0f}"),
     "steps/s": ("speed/env_steps_per_s", "{:7.0f}"),
-    "sample s": ("time/rollout_s", "{:8.1f}"),
-    "learn s": ("time/update_s", "{:7.1f}"),
+    "idle e": ("idle/engines", "{:6.0%}"),
+    "idle w": ("idle/workers", "{:6.0%}"),
+    "idle l": ("idle/learner", "{:6.0%}"),
 }
-"""Heading -> metric and format of the table that grows by a row per update; fits 80 columns."""
+"""Heading -> metric and format of the table that grows by a row per update; fits 80 columns. The last three are the
+shares of time in which engines, workers and learner had nothing to do."""
+
+
+def flow_note(values: Mapping[str, float]) -> str:
+    """What the live line says of an update: who waited, how old the rows were, how long the adapter took."""
+    parts = [
+        f"{name} {values[key]:.0%} idle"
+        for name, key in (("engines", "idle/engines"), ("workers", "idle/workers"), ("learner", "idle/learner"))
+        if not math.isnan(values.get(key, math.nan))
+    ]
+    ages = sorted((int(key.rsplit("_", 1)[1]), value) for key, value in values.items() if _AGE.fullmatch(key))
+    if ages:
+        parts.append("stale " + " ".join(f"{age}:{share:.0%}" for age, share in ages))
+    if "time/publish_s" in values:
+        parts.append(f"publish {values['time/publish_s']:.2f} s")
+    return ", ".join(parts)
 
 
 class RunProgress:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.driver import Driver
 from cluster.journal import Journal
 from cluster.metrics import MetricsWriter
-from cluster.progress import Phase
+from cluster.progress import Phase, flow_note
 from cluster.session import Session
 from cluster.stage_config import RLStage
 from cluster.stage_evaluation import evaluate_policy
@@ -38,6 +38,7 @@ class Recipe:
         self._config = stage.config
         self._driver = driver
         self._journal = journal
+        self._flow = ""
 
     def execute(self) -> None:
         """Run to the end; however it ends, a checkpoint of the last finished update is there.
@@ -82,8 +83,9 @@ class Recipe:
 
     def _update(self, metrics: MetricsWriter, phase: Phase) -> None:
         driver, progress = self._driver, self._session.progress
-        values = driver.iterate(lambda name: phase.update(driver.progress.update, name))
+        values = driver.iterate(lambda name: phase.update(driver.progress.update, f"{name}  {self._flow}"))
         update = driver.progress.update
+        self._flow = flow_note(values)
         metrics.write(update, values)
         progress.row(update, self._config.rollout.updates, values)
         if update % self._config.checkpoints.every_updates == 0:

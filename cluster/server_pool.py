@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from cluster.processes import call_when_rebuilt, end_actor
 from cluster.server_actor import ServerActor
 from cluster.waiting import StopFlag, get, wait_for
 from protocol.adapter import Acknowledgement, AdapterManifest
-from protocol.errors import AdapterRejected, ServerDied, ServerStartError
+from protocol.errors import AdapterRejected, DeadlineExceeded, ServerDied, ServerStartError
 
 SUPERVISE_EVERY_S = 2.0
 """Pause between two looks after the servers, in seconds."""
@@ -40,6 +41,8 @@ class ServerPool:
         """How often a server had to be brought back."""
         self._looked_at = time.monotonic()
         self._repairs: dict[int, ray.ObjectRef] = {}
+        self._meters: dict[int, tuple[float, float]] = {}
+        """Busy and serving seconds of every server at the last look."""
         # Workers find servers by name: a handle among a restartable actor's arguments is not safe from being lost.
         prefix = f"croupier-{ray.get_runtime_context().get_job_id()}-{uuid.uuid4().hex[:8]}"
         self.names = [f"{prefix}-server-{i}" for i in range(config.count)]
@@ -131,6 +134,24 @@ class ServerPool:
         for ref in [handle.retire.remote(v) for v in old for handle in self.handles]:
             with suppress(RayActorError, ServerDied):  # who comes back is given the live versions alone
                 wait_for([ref], f"servers to retire policies {old}", self._config.publish_timeout_s)
+
+    def idle_share(self) -> float:
+        """Share of the time since the last call in which the engines had no request, over all servers; NaN where none
+        could be asked twice."""
+        asked = [handle.status.remote() for handle in self.handles]
+        idle_s = passed_s = 0.0
+        for index, ref in enumerate(asked):
+            with suppress(RayActorError, DeadlineExceeded):  # whoever supervises will hear of it
+                status = get(ref, f"status of server-{index}")
+                if not status["started"]:
+                    continue
+                now = status["busy_s"], status["serving_s"]
+                before = self._meters.get(index, now)
+                self._meters[index] = now
+                if now[1] > before[1]:  # a restarted server counts from 0 again
+                    passed_s += now[1] - before[1]
+                    idle_s += now[1] - before[1] - (now[0] - before[0])
+        return idle_s / passed_s if passed_s else math.nan
 
     def supervise(self) -> None:
         """Notice restarted servers, start them again and give them the live adapters; called from every wait.

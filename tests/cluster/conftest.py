@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import pytest
 
 from cluster import cli
 from cluster.run_dir import RunDir
+from cluster.worker_actor import WorkerSpec
+from tests.cluster.pools import scripted_session
 from tests.cluster.running import LOCAL, run
 
 UPDATES = 12
@@ -54,3 +56,10 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
         deadline_s=600,
     )
     return FinishedRun(RunDir(folder / "loop"), output)
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., WorkerSpec]]:
+    """See `scripted_session`."""
+    with scripted_session(tmp_path_factory.mktemp("workers")) as make:
+        yield make

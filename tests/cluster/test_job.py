@@ -64,6 +64,23 @@ def answers(address: str) -> bool:
     return True
 
 
+def submit(command: list[str], head: str) -> subprocess.CompletedProcess[str]:
+    """Submit the job, again while the job agent, which starts after the server, is not there yet."""
+    end = time.monotonic() + 90
+    while True:
+        done = subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            env=environment(RAY_API_SERVER_ADDRESS=head, RAY_AUTH_MODE="token"),
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        if "No available agent" not in done.stderr or time.monotonic() > end:
+            return done
+        time.sleep(1.0)
+
+
 def test_train_runs_as_a_ray_job_with_two_workers(head: str, tmp_path: Path) -> None:
     overrides = [
         f"runs_dir={tmp_path / 'runs'}",
@@ -78,14 +95,7 @@ def test_train_runs_as_a_ray_job_with_two_workers(head: str, tmp_path: Path) -> 
     ]
     ray = str(Path(sys.executable).parent / "ray")
     command = [ray, "job", "submit", "--working-dir", ".", "--", "python", "-m", "cluster", "train", LOCAL, *overrides]
-    done = subprocess.run(
-        command,
-        cwd=REPOSITORY,
-        env=environment(RAY_API_SERVER_ADDRESS=head, RAY_AUTH_MODE="token"),
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    done = submit(command, head)
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "runs" / "job"
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

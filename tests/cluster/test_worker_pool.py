@@ -5,57 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import ray
 
-from cluster.config import RayConfig, WorkersConfig
-from cluster.env_config import EnvConfig
-from cluster.model_stage import corpus_of
-from cluster.processes import end_actor
-from cluster.ray_session import ray_session
-from cluster.waiting import StopFlag, get
+from cluster.waiting import get
 from cluster.worker_actor import WorkerSpec
 from cluster.worker_memory import MB
 from cluster.worker_pool import Rollout, WorkerPool
-from learner.tiny.builder import build_tiny_vlm
-from learner.tiny.config import TinyVLMConfig
-from learner.tiny.corpus import TinyCorpus
 from protocol.codec import decode_steps
 from protocol.errors import ConfigError, WorkerDied
 from tests.actors.rollouts import contents
-from tests.cluster.leaking import LEAK_BYTES, ScriptedServer
+from tests.cluster.leaking import LEAK_BYTES
+from tests.cluster.pools import pool_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(300)]
 
-SERVER = "scripted-server"
 STEPS = 50
 ROLLOUT_LEAK_MB = STEPS * LEAK_BYTES // MB
 PANEL = [2**30 + i for i in range(6)]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("workers") / "model"
-    return build_tiny_vlm(TinyVLMConfig(), TinyCorpus(*corpus_of(EnvConfig(), 0)), 0, folder)
-
-
-@pytest.fixture(scope="module")
-def spec(model: Path) -> Iterator[Callable[..., WorkerSpec]]:
-    """Makes the plan of a worker of one of the leaking environments; Ray and the server run meanwhile."""
-
-    def make(kind: str = "Leaking") -> WorkerSpec:
-        played = EnvConfig(id=f"tests.cluster.leaking:{kind}Env", adapter=f"tests.cluster.leaking:{kind}Task")
-        return WorkerSpec("run", str(model), played, {}, 3, 64, seed=0, deterministic=True, sample_deadline_s=60.0)
-
-    with ray_session(RayConfig(address="local"), logical_cpus=4):
-        server = ray.remote(ScriptedServer).options(name=SERVER, num_cpus=0).remote(model)
-        yield make
-        end_actor(server)
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +33,6 @@ def fresh_mb(spec: Callable[..., WorkerSpec]) -> int:
     """What a worker takes before its first step."""
     with pool_of(spec()) as pool:
         return get(pool.handles[0].memory_bytes.remote(), "its memory") // MB
-
-
-@contextmanager
-def pool_of(spec: WorkerSpec, max_memory_mb: int | None = None, **changes: Any) -> Iterator[WorkerPool]:
-    config = WorkersConfig(**{"count": 1, "max_restarts": 0, "max_memory_mb": max_memory_mb} | changes)
-    pool = WorkerPool(spec, config, [SERVER], None, StopFlag())
-    try:
-        pool.wait_started(100)
-        yield pool
-    finally:
-        pool.stop()
 
 
 def collect(pool: WorkerPool, version: int = 0) -> Rollout:
