@@ -26,8 +26,8 @@ COLUMNS = {
     "tok/s": ("speed/sampled_tokens_per_s", "{:6.0f}"),
     "steps/s": ("speed/env_steps_per_s", "{:7.0f}"),
     "idle e": ("idle/engines", "{:6.0%}"),
-    "idle w": ("idle/workers", "{:6.0%}"),
-    "idle l": ("idle/learner", "{:6.0%}"),
+    "w": ("idle/workers", "{:4.0%}"),
+    "l": ("idle/learner", "{:4.0%}"),
 }
 """Heading -> metric and format of the table that grows by a row per update; fits 80 columns. The last three are the
 shares of time in which engines, workers and learner had nothing to do."""

@@ -96,7 +96,7 @@ class PlainPPO:
         dtype = torch.bfloat16 if self._bfloat16 else torch.float32
         model: Any = AutoModelForImageTextToText.from_pretrained(world.folder, dtype=dtype)
         model.eval().to(self._device)
-        self._processor = AutoProcessor.from_pretrained(world.folder)
+        self.processor = AutoProcessor.from_pretrained(world.folder)
         self._ppo, self._budget = settings.ppo, settings.compute.micro_batch_tokens
         lora = LoraConfig(
             r=settings.lora.rank,
@@ -125,7 +125,7 @@ class PlainPPO:
 
     def update(self, rows: Rows, generator: torch.Generator) -> None:
         """One update; draws from the generator what ours draws, so that the two see the same minibatches."""
-        examples = Examples(self._processor, rows, self._device)
+        examples = Examples(self.processor, rows, self._device)
         advantages, returns = self._targets(rows, examples)
         torch.randint(2**62, (), generator=generator)  # ours seeds the dropout
         parts = math.ceil(len(rows) / self._ppo.minibatch_size)

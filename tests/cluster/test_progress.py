@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from cluster.progress import COLUMNS, RunProgress
+from cluster.progress import COLUMNS, RunProgress, flow_note
 
 TYPICAL = {
     "rollout/success_rate": 0.94170,
@@ -16,8 +16,9 @@ TYPICAL = {
     "learner/staleness_max": 12.0,
     "speed/sampled_tokens_per_s": 123456.0,
     "speed/env_steps_per_s": 4321.0,
-    "time/rollout_s": 3599.9,
-    "time/update_s": 120.04,
+    "idle/engines": 1.0,
+    "idle/workers": 0.004,
+    "idle/learner": 0.456,
 }
 
 
@@ -46,8 +47,9 @@ def test_rows_fit_80_columns_and_stand_under_their_headings():
         "12",
         "123456",
         "4321",
-        "3599.9",
-        "120.0",
+        "100%",
+        "0%",
+        "46%",
     ]
     assert empty.split() == ["1/20", *["-"] * len(COLUMNS)]
 
@@ -96,3 +98,12 @@ def test_long_paths_stay_on_one_line_and_brackets_are_kept():
     path = "/runs/[a]/" + "x" * 200
     progress.say(f"Run directory: {path}")
     assert out.getvalue() == f"Run directory: {path}\n"
+
+
+def test_the_live_line_tells_who_waited_and_how_old_the_rows_were():
+    ages = {"learner/staleness_1": 0.68, "learner/staleness_0": 0.32, "learner/staleness_max": 1.0}
+    assert flow_note({}) == ""
+    assert flow_note({"idle/engines": math.nan, "idle/learner": 0.456}) == "learner 46% idle"
+    assert flow_note({"idle/engines": 0.1, **ages, "time/publish_s": 0.345}) == (
+        "engines 10% idle, stale 0:32% 1:68%, publish 0.34 s"
+    )
