@@ -21,6 +21,7 @@ from actors.config import ServerConfig
 from actors.engine import AdapterHandle, Completion, Engine
 from actors.engine_host import EngineHost
 from actors.intake import Intake
+from actors.meter import BusyMeter
 from actors.publisher import Publisher
 from actors.sampler import Sample, SampleRequest, ServerInfo
 from actors.vocabulary import Vocabulary
@@ -71,7 +72,13 @@ class PolicyServer:
         self._adapter_root = adapter_root
         self._slots = AdapterSlots(config.adapter_slots)
         self._counters = {"samples": 0, "sampled_tokens": 0, "refused": 0, "published": 0, "rejected": 0}
+        self._meter = BusyMeter()
         self._running: _Parts | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Sample requests that were taken and are not answered yet."""
+        return self._meter.in_flight
 
     async def start(self) -> ServerInfo:
         """Builds the engine and warms it up; see `InferenceServer.start`."""
@@ -90,6 +97,7 @@ class PolicyServer:
             parts.folder.close()
             raise
         self._running = parts
+        self._meter.begin_serving()
         return self._describe(parts, time.monotonic() - began)
 
     async def stop(self) -> None:
@@ -104,7 +112,7 @@ class PolicyServer:
             return (await self.sample_batch([request]))[0]
         parts, began = self._parts(), time.monotonic()
         what = f"a completion under policy version {request.policy_version}"
-        with self._lease(request.policy_version) as adapter, self._counting_refusals():
+        with self._lease(request.policy_version) as adapter, self._counting_refusals(), self._meter.live():
             draw = parts.intake.draw(request, adapter)
             async with parts.host.answering(what, self._config.request_timeout_s) as engine:
                 completion = await engine.draw(draw)
@@ -129,6 +137,7 @@ class PolicyServer:
         what = f"a batch of {len(requests)} completions"
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._counting_refusals())
+            stack.enter_context(self._meter.live(len(requests)))
             adapters = [stack.enter_context(self._lease(request.policy_version)) for request in requests]
             draws = [parts.intake.draw(r, adapter) for r, adapter in zip(requests, adapters, strict=True)]
             async with parts.alone, parts.host.answering(what, self._config.request_timeout_s) as engine:
@@ -171,7 +180,7 @@ class PolicyServer:
         await self._parts().publisher.retire(policy_version)
 
     async def status(self) -> dict[str, Any]:
-        """Health, versions and counters."""
+        """Health, versions, counters and how busy it is (see `BusyMeter`)."""
         host = self._running.host if self._running else None
         return {
             "server_id": self._server_id,
@@ -181,6 +190,9 @@ class PolicyServer:
             "live_versions": self._slots.live,
             "slots": self._slots.snapshot(),
             "process_ids": list(host.engine.process_ids) if host else [],
+            "in_flight": self._meter.in_flight,
+            "busy_s": self._meter.busy_s,
+            "serving_s": self._meter.serving_s,
             **self._counters,
         }
 

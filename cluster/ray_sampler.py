@@ -6,32 +6,55 @@ another server, or waits until the same one is back in sync.
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from actors.sampler import Sample, SampleRequest
-from protocol.errors import CroupierError, ServerDied, UnknownPolicyVersion
+from cluster.channel import Channel
+from cluster.routing import Router
+from protocol.errors import DeadlineExceeded, ServerDied, UnknownPolicyVersion
 
 RETRIED = (ServerDied, UnknownPolicyVersion)
 """Failures that pass: the server is being restarted, or has not been given its adapters again yet."""
+
+PREFIX_TOKENS = 64
+"""Requests that agree in their images and in so many first tokens count as beginning alike."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A batch that has no server yet."""
+
+    requests: Sequence[SampleRequest]
+    failed: set[int]
+    """Servers that failed on it; the one that gets it next is added, so that no retry goes there first."""
+    answer: asyncio.Future[list[Sample]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class RaySampler:
     """A `Sampler` over Ray actors.
 
+    Requests that are made in the same turn of the event loop go to a server in one call. One `sample_batch` stays one
+    batch there: the server draws it in one call of its own.
+
     Args:
         servers: Handles of `ServerActor`s that all hold the same policy versions.
-        deadline_s: How long one request may be retried, in seconds.
+        deadline_s: How long one request may be retried, and how long one try may take, in seconds.
     """
 
     def __init__(self, servers: Sequence[Any], deadline_s: float) -> None:
-        if not servers:
-            raise ValueError("A sampler needs at least one server.")
-        self._servers = list(servers)
-        self._in_flight = [0] * len(self._servers)
+        self._router = Router(len(servers))
+        self._channels = [
+            Channel(server, f"inference server {index}", deadline_s, partial(self._router.hear, index))
+            for index, server in enumerate(servers)
+        ]
+        self._line: deque[_Waiting] = deque()
         self._deadline_s = deadline_s
 
     async def sample(self, request: SampleRequest) -> Sample:
@@ -44,6 +67,7 @@ class RaySampler:
         Raises:
             ServerDied, UnknownPolicyVersion: No server could answer within the deadline.
             RequestRefused: The server found a request malformed; not retried.
+            DeadlineExceeded: No answer within the deadline.
         """
         failed: set[int] = set()
         async for attempt in AsyncRetrying(
@@ -53,29 +77,47 @@ class RaySampler:
             reraise=True,
         ):
             with attempt:
-                index = self._choose(failed)
-                failed.add(index)
-                return await self._send(index, requests)
+                return await self._try_once(requests, failed)
         raise AssertionError("unreachable: the last attempt raises")
 
-    def _choose(self, failed: set[int]) -> int:
-        """The least busy server that has not failed on this request; a dead one would always be the least busy."""
-        if len(failed) == len(self._servers):
+    async def _try_once(self, requests: Sequence[SampleRequest], failed: set[int]) -> list[Sample]:
+        if len(failed) == len(self._channels):
             failed.clear()
-        fresh = [index for index in range(len(self._servers)) if index not in failed]
-        return min(fresh, key=self._in_flight.__getitem__)
-
-    async def _send(self, index: int, requests: Sequence[SampleRequest]) -> list[Sample]:
-        self._in_flight[index] += len(requests)
+        waiting = _Waiting(requests, failed)
+        self._line.append(waiting)
+        self._serve_line()
         try:
-            return await self._servers[index].sample_batch.remote(requests)
-        except RayTaskError as error:
-            if isinstance(error.cause, CroupierError):
-                raise error.cause from error
-            raise
-        except RayActorError as error:
-            raise ServerDied(
-                f"The process of inference server {index} is gone: {error}", "look at its log under the Ray session"
+            async with asyncio.timeout(self._deadline_s):
+                return await waiting.answer
+        except TimeoutError as error:
+            if not waiting.answer.cancelled():  # the server's own, which knows better what it waited for
+                raise
+            raise DeadlineExceeded(
+                f"Waited {self._deadline_s:g} s for {len(requests)} response(s) of an inference server.",
+                "look at the servers' logs, or raise servers.request_timeout_s",
             ) from error
-        finally:
-            self._in_flight[index] -= len(requests)
+
+    def _serve_line(self) -> None:
+        """Send off what has waited longest, for as long as a server has room. Nothing overtakes: it might for ever."""
+        while self._line:
+            waiting = self._line[0]
+            if not waiting.answer.done():
+                size = len(waiting.requests)
+                index = self._router.place(size, _prefix_of(waiting.requests), waiting.failed)
+                if index is None:
+                    return
+                waiting.failed.add(index)
+                waiting.answer.add_done_callback(partial(self._make_room, index, size))
+                self._channels[index].post(waiting.requests, waiting.answer)
+            self._line.popleft()
+
+    def _make_room(self, index: int, size: int, _: asyncio.Future[list[Sample]]) -> None:
+        self._router.release(index, size)
+        self._serve_line()
+
+
+def _prefix_of(requests: Sequence[SampleRequest]) -> int:
+    """Equal for batches whose first requests begin alike."""
+    return hash(
+        tuple((request.image_digests, tuple(request.prompt_token_ids[:PREFIX_TOKENS])) for request in requests[:1])
+    )

@@ -17,6 +17,7 @@ import ray
 from actors.config import ServerConfig
 from actors.policy_server import PolicyServer
 from actors.sampler import Sample, SampleRequest, ServerInfo
+from cluster.mailbox import Batch, Mailbox, Reply
 from protocol.adapter import Acknowledgement, AdapterPackage
 from protocol.errors import ServerDied
 
@@ -41,6 +42,8 @@ class ServerActor:
     def __init__(self, model: str, config: ServerConfig, server_id: str) -> None:
         self._server_id = server_id
         self._server = build_server(model, config, server_id, self._exit)
+        self._capacity = config.max_num_seqs
+        self._mailbox = Mailbox(self._server.sample_batch, self._crowding, config.request_timeout_s)
         self._info: ServerInfo | None = None
         self._cause_of_death: str | None = None
 
@@ -61,6 +64,11 @@ class ServerActor:
         """See `InferenceServer.sample_batch`."""
         self._check_started()
         return await self._server.sample_batch(list(requests))
+
+    async def exchange(self, client: str, turn: int, batches: Sequence[Batch]) -> Reply:
+        """See `Mailbox.exchange`: how workers sample."""
+        self._check_started()
+        return await self._mailbox.exchange(client, turn, batches)
 
     async def publish(self, package: AdapterPackage) -> Acknowledgement:
         """See `InferenceServer.publish`."""
@@ -92,6 +100,9 @@ class ServerActor:
     async def stop(self) -> None:
         """Stop the engine and its processes."""
         await self._server.stop()
+
+    def _crowding(self) -> float:
+        return max(0, self._server.in_flight - self._capacity) / self._capacity
 
     def _check_alive(self) -> None:
         if self._cause_of_death is not None:

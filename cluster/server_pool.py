@@ -55,7 +55,7 @@ class ServerPool:
                     else {"num_cpus": 0, "num_gpus": config.gpus * config.tensor_parallel}
                 ),
                 name=self.names[i],
-                max_concurrency=512,
+                max_concurrency=4096,  # every worker holds a call open
                 max_restarts=config.max_restarts,
             )
             .remote(model, config, f"server-{i}")

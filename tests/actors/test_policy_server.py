@@ -78,7 +78,8 @@ async def test_an_acknowledgement_holds_the_evidence(bench):
     assert (ack.policy_version, ack.digest, ack.server_id) == (4, package.manifest.digest, "server-0")
     assert ack.max_abs_error == pytest.approx(5e-4, rel=1e-2)
     assert ack.base_gap == pytest.approx(0.5)
-    assert ack.publish_s > 0
+    parts = (ack.times.check_s, ack.times.write_s, ack.times.load_s, ack.times.canary_s)
+    assert min(parts) > 0 and sum(parts) <= ack.publish_s
 
 
 async def test_publishing_again_gives_the_same_acknowledgement(bench):
@@ -316,3 +317,30 @@ async def test_before_start_and_after_a_second_start(tmp_path):
     with pytest.raises(ServerStartError, match="was started before"):
         await bench.server.start()
     await bench.server.stop()
+
+
+async def test_the_status_tells_how_busy_the_server_is(bench):
+    before = await bench.server.status()
+    assert (before["in_flight"], before["busy_s"]) == (0, 0.0)
+    assert before["serving_s"] > 0.0, "it serves since the engine came up"
+    bench.engine.gate.clear()
+    running = [asyncio.create_task(bench.server.sample(toy_request())) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    during = await bench.server.status()
+    assert during["in_flight"] == bench.server.in_flight == 2
+    bench.engine.gate.set()
+    await asyncio.gather(*running)
+    after = await bench.server.status()
+    assert after["in_flight"] == 0
+    assert 0.0 < during["busy_s"] <= after["busy_s"] <= after["serving_s"]
+
+
+async def test_a_deterministic_batch_is_live_while_it_waits_for_its_turn(deterministic):
+    deterministic.engine.gate.clear()
+    seeded = [toy_request(seed=n) for n in range(3)]
+    running = [asyncio.create_task(deterministic.server.sample_batch(part)) for part in (seeded, seeded[:2])]
+    await asyncio.sleep(0.01)
+    assert deterministic.server.in_flight == 5
+    deterministic.engine.gate.set()
+    await asyncio.gather(*running)
+    assert deterministic.server.in_flight == 0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from actors.sampler import Sample, SampleRequest
+from cluster.mailbox import Batch, Mailbox, Reply
 from tests.actors.counting import CountingEnv, CountingSampler, CountingTask, moody
 
 LEAK_BYTES = 2_000_000
@@ -50,6 +51,10 @@ class ScriptedServer:
 
     def __init__(self, model: Path) -> None:
         self._sampler = CountingSampler(model, moody)
+        self._mailbox = Mailbox(self.sample_batch, lambda: 0.0, forget_after_s=60.0)
 
     async def sample_batch(self, requests: Sequence[SampleRequest]) -> list[Sample]:
         return await self._sampler.sample_batch(requests)
+
+    async def exchange(self, client: str, turn: int, batches: Sequence[Batch]) -> Reply:
+        return await self._mailbox.exchange(client, turn, batches)
