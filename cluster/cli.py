@@ -52,6 +52,21 @@ def train(config: ConfigArgument, overrides: OverrideArgument = None) -> None:
 
 
 @app.command()
+def sweep(
+    config: ConfigArgument,
+    overrides: OverrideArgument = None,
+    vary: Annotated[
+        list[str] | None, typer.Option(help="key=value,value,...: one run for each; values of seed are repeats")
+    ] = None,
+) -> None:
+    """Run a recipe several times, once for every combination of values, and compare the runs in one table."""
+    from cluster.sweep.command import sweep as run
+
+    if any(outcome.results is None for outcome in run(config, overrides or [], vary or ["seed=0,1,2"])):
+        raise typer.Exit(1)
+
+
+@app.command()
 def sft(config: ConfigArgument, overrides: OverrideArgument = None) -> None:
     """Run the supervised stage (or those that stages begin with) alone and leave the model in the run directory."""
     from cluster.config import load_config
