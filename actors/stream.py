@@ -1,83 +1,61 @@
 """Environment slots that play on without a pause, their rows handed over in portions.
 
-An asynchronous run asks for the next portion before the last one is complete, so that no slot waits for the slowest
-one at a boundary: where a portion ends, every open trajectory is cut in front of its current state, and the request
-for that very state, which is under way, becomes the first row of the next piece.
+An asynchronous run orders the next portion before the last one is complete, so that no slot waits for the slowest one
+at a boundary. `StepStream` hands over environment steps: where a portion ends, every open trajectory is cut in front of
+its current state, and the request for that very state, which is under way, becomes the first row of the next piece.
+`EpisodeStream` hands over whole episodes, each portion its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Slot = TypeVar("Slot")
+Order = TypeVar("Order", bound="_Order")
 Portion = TypeVar("Portion")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Order(Generic[Portion]):
-    steps: int
+    """A portion that somebody waits for."""
+
     delivery: asyncio.Future[Portion]
+    left: int
+    """Units of work that are not finished."""
+
+    def deliver(self, portion: Portion) -> None:
+        if not self.delivery.done():  # whoever ordered it may have gone
+            self.delivery.set_result(portion)
 
 
-class SlotStream(Generic[Slot, Portion]):
-    """Lets every slot take one step after the other for as long as steps are ordered.
+class Stream(ABC, Generic[Slot, Order]):
+    """Lets every slot do one unit of work after the other for as long as there are open orders.
 
     Args:
         slots: What plays.
-        advance: Takes one environment step with a slot under a policy version and a temperature.
-        hand_over: Everything since the last time, given the version that requests now name and the seconds in which
-            no slot was at work.
     """
 
-    def __init__(
-        self,
-        slots: Sequence[Slot],
-        advance: Callable[[Slot, int, float], Awaitable[None]],
-        hand_over: Callable[[int, float], Portion],
-    ) -> None:
+    def __init__(self, slots: Sequence[Slot]) -> None:
         self._slots = slots
-        self._advance = advance
-        self._hand_over = hand_over
-        self._orders: deque[_Order[Portion]] = deque()
-        self._to_begin = 0
-        self._finished = 0
-        self._room = asyncio.Event()
+        self._orders: list[Order] = []
+        self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._version = -1
-        self._temperature = 1.0
+        self.policy_version = -1
+        """What requests name from now on; those under way finish under theirs."""
+        self.temperature = 1.0
         self._at_work = 0
         self._idle_s = 0.0
         self._idle_since_s = time.perf_counter()
 
     def advance_to(self, policy_version: int) -> None:
-        """Name this version in all requests from now on; those under way finish under theirs."""
-        self._version = max(self._version, policy_version)
-
-    async def collect(self, num_steps: int, policy_version: int, temperature: float) -> Portion:
-        """The next `num_steps` environment steps; calls that overlap are served in their order.
-
-        Raises:
-            ValueError: `num_steps` is below 1.
-            Exception: What a slot's step raised. All orders fail with it, and what was under way is given up.
-        """
-        if num_steps < 1:
-            raise ValueError(f"A portion has at least 1 step, not {num_steps}.")
-        self.advance_to(policy_version)
-        self._temperature = temperature
-        order = _Order(num_steps, asyncio.get_running_loop().create_future())
-        self._orders.append(order)
-        self._to_begin += num_steps
-        self._room.set()
-        if not self._tasks:
-            self._tasks = [asyncio.create_task(self._play(slot)) for slot in self._slots]
-            for task in self._tasks:
-                task.add_done_callback(self._on_end)
-        return await order.delivery
+        """Name this version in all requests from now on, unless they name a newer one already."""
+        self.policy_version = max(self.policy_version, policy_version)
 
     def close(self) -> None:
         """Stop playing; orders that are open are cancelled."""
@@ -85,35 +63,43 @@ class SlotStream(Generic[Slot, Portion]):
             task.cancel()
         for order in self._orders:
             order.delivery.cancel()
-        self._tasks, self._to_begin, self._finished = [], 0, 0
+        self._tasks = []
         self._orders.clear()
+
+    @abstractmethod
+    def _has_work(self) -> bool:
+        """Whether a unit may begin."""
+
+    @abstractmethod
+    async def _work(self, slot: Slot) -> None:
+        """Begin a unit, see it through, and deliver what it completes."""
+
+    def _open(self, order: Order, policy_version: int, temperature: float) -> None:
+        self.advance_to(policy_version)
+        self.temperature = temperature
+        self._orders.append(order)
+        self._news.set()
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._play(slot)) for slot in self._slots]
+            for task in self._tasks:
+                task.add_done_callback(self._on_end)
+
+    def _take_idle_s(self) -> float:
+        """Seconds in which no slot was at work since the last time."""
+        self._count_work(0)
+        idle_s, self._idle_s = self._idle_s, 0.0
+        return idle_s
 
     async def _play(self, slot: Slot) -> None:
         while True:
-            while not self._to_begin:
-                self._room.clear()
-                await self._room.wait()
-            self._to_begin -= 1
+            while not self._has_work():
+                self._news.clear()
+                await self._news.wait()
             self._count_work(1)
             try:
-                await self._advance(slot, self._version, self._temperature)
+                await self._work(slot)
             finally:
                 self._count_work(-1)
-            self._finish_step()
-
-    def _finish_step(self) -> None:
-        self._finished += 1
-        if self._finished < self._orders[0].steps:
-            return
-        self._finished = 0
-        now = time.perf_counter()
-        if not self._at_work:
-            self._idle_s, self._idle_since_s = self._idle_s + now - self._idle_since_s, now
-        idle_s, self._idle_s = self._idle_s, 0.0
-        portion = self._hand_over(self._version, idle_s)
-        order = self._orders.popleft()
-        if not order.delivery.done():  # whoever ordered it may have gone
-            order.delivery.set_result(portion)
 
     def _count_work(self, change: int) -> None:
         now = time.perf_counter()
@@ -133,3 +119,119 @@ class SlotStream(Generic[Slot, Portion]):
         for order in orders:
             if not order.delivery.done():
                 order.delivery.set_exception(error)
+
+
+class StepStream(Stream[Slot, _Order[Portion]]):
+    """Hands over environment steps.
+
+    Args:
+        slots: What plays.
+        advance: Takes one environment step with a slot under a policy version and a temperature.
+        hand_over: Everything since the last time, given the version that requests now name and the seconds in which
+            no slot was at work.
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        advance: Callable[[Slot, int, float], Awaitable[None]],
+        hand_over: Callable[[int, float], Portion],
+    ) -> None:
+        super().__init__(slots)
+        self._advance = advance
+        self._hand_over = hand_over
+        self._to_begin = 0
+
+    async def collect(self, num_steps: int, policy_version: int, temperature: float) -> Portion:
+        """The next `num_steps` environment steps; calls that overlap are served in their order.
+
+        Raises:
+            ValueError: `num_steps` is below 1.
+            Exception: What a slot's step raised. All orders fail with it, and what was under way is given up.
+        """
+        if num_steps < 1:
+            raise ValueError(f"A portion has at least 1 step, not {num_steps}.")
+        order = _Order[Portion](asyncio.get_running_loop().create_future(), num_steps)
+        self._to_begin += num_steps
+        self._open(order, policy_version, temperature)
+        return await order.delivery
+
+    def close(self) -> None:
+        """See `Stream.close`."""
+        super().close()
+        self._to_begin = 0
+
+    def _has_work(self) -> bool:
+        return self._to_begin > 0
+
+    async def _work(self, slot: Slot) -> None:
+        self._to_begin -= 1
+        await self._advance(slot, self.policy_version, self.temperature)
+        # Whichever order a step was begun for: the oldest one is delivered with all that is there.
+        order = self._orders[0]
+        order.left -= 1
+        if not order.left:
+            portion = self._hand_over(self.policy_version, self._take_idle_s())
+            self._orders.pop(0)
+            order.deliver(portion)
+
+
+Tally = TypeVar("Tally")
+
+
+@dataclass(slots=True, eq=False)
+class _EpisodeOrder(_Order[Portion], Generic[Portion, Tally]):
+    waiting: deque[int]
+    """Reset seeds of episodes that have not begun."""
+    tally: Tally
+
+
+class EpisodeStream(Stream[Slot, _EpisodeOrder[Portion, Tally]], Generic[Slot, Portion, Tally]):
+    """Hands over whole episodes. A slot whose episode has ended begins one of the next order at once, so that the
+    longest episode of an order holds up nobody else.
+
+    Args:
+        slots: What plays.
+        play: Plays one episode from a reset seed to its end; `version()` is what its next request names. Adds what
+            happens to the order's tally.
+        hand_over: An order's tally as a portion, given the seconds in which no slot was at work.
+        make_tally: An empty one.
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        play: Callable[[Slot, int, Callable[[], int], float, Tally], Awaitable[None]],
+        hand_over: Callable[[Tally, float], Portion],
+        make_tally: Callable[[], Tally],
+    ) -> None:
+        super().__init__(slots)
+        self._play_episode = play
+        self._hand_over = hand_over
+        self._make_tally = make_tally
+
+    async def collect(self, seeds: Sequence[int], policy_version: int, temperature: float) -> Portion:
+        """One episode per reset seed; calls that overlap begin in their order.
+
+        Raises:
+            ValueError: There is no seed.
+            Exception: What a slot's episode raised. All orders fail with it, and what was under way is given up.
+        """
+        if not seeds:
+            raise ValueError("A portion has at least 1 episode, not 0.")
+        delivery: asyncio.Future[Portion] = asyncio.get_running_loop().create_future()
+        self._open(_EpisodeOrder(delivery, len(seeds), deque(seeds), self._make_tally()), policy_version, temperature)
+        return await delivery
+
+    def _has_work(self) -> bool:
+        return any(order.waiting for order in self._orders)
+
+    async def _work(self, slot: Slot) -> None:
+        order = next(order for order in self._orders if order.waiting)
+        seed = order.waiting.popleft()
+        await self._play_episode(slot, seed, lambda: self.policy_version, self.temperature, order.tally)
+        order.left -= 1
+        if not order.left:
+            portion = self._hand_over(order.tally, self._take_idle_s())
+            self._orders.remove(order)
+            order.deliver(portion)

@@ -24,7 +24,6 @@ from actors.report import RolloutReport, RolloutTally
 from actors.rewards import UNSHAPED, RewardWeights
 from actors.sampler import Sample, Sampler, SamplingParams
 from actors.slot import EnvSlot
-from actors.stream import SlotStream
 from actors.tasks import before_deadline, gather_or_cancel
 from envs.base import TaskAdapter
 from protocol.codec import TrajectoryBatch, encode
@@ -61,8 +60,6 @@ class RolloutWorker:
         deterministic: Step all slots in rounds and seed every request.
         sample_deadline_s: How long one response may take, in seconds.
         rewards: What a row's reward is made of.
-        carry_versions: `stream` carries an open episode over to the next portion while its rows are of less than so
-            many versions before the current one; with 0 it is cut at every portion's end.
     """
 
     def __init__(
@@ -80,7 +77,6 @@ class RolloutWorker:
         sample_deadline_s: float = 120.0,
         rewards: RewardWeights = UNSHAPED,
         make_evaluated_env: Callable[[], tuple[gymnasium.Env, TaskAdapter]] | None = None,
-        carry_versions: int = 0,
     ) -> None:
         if slots < 1:
             raise ValueError(f"A rollout worker needs at least 1 environment slot, got {slots}.")
@@ -95,13 +91,10 @@ class RolloutWorker:
         self._deterministic = deterministic
         self._deadline_s = sample_deadline_s
         self._rewards = rewards
-        self._carry_versions = carry_versions
         self._frame_encoder = FrameEncoder()
         self._slots = [self._make_slot(i, make_env) for i in range(slots)]
         for slot in self._slots:
             slot.reset()
-        self._stream: SlotStream[EnvSlot, tuple[TrajectoryBatch, RolloutReport]] | None = None
-        self._stream_tally = RolloutTally()
 
     async def collect(
         self, num_steps: int, policy_version: int, temperature: float
@@ -147,47 +140,6 @@ class RolloutWorker:
         for slot in self._slots:
             slot.rest()
         return self._hand_over(tally)
-
-    async def stream(
-        self, num_steps: int, policy_version: int, temperature: float
-    ) -> tuple[TrajectoryBatch, RolloutReport]:
-        """Like `collect`, but slots play on between the portions: order the next one before this one is complete.
-
-        Requests name the newest version that `stream` or `advance_to` were given. Steps are taken freely, whatever
-        `deterministic` says.
-
-        Raises:
-            DeadlineExceeded, EnvironmentFailed, RequestRefused: See `collect`; all orders fail.
-        """
-        if self._stream is None:
-            for slot in self._slots:
-                if slot.resting:
-                    slot.reset()
-            self._stream_tally = RolloutTally(self._env_errors)
-            self._stream = SlotStream(self._slots, self._advance_streaming, self._hand_over_streaming)
-        try:
-            return await self._stream.collect(num_steps, policy_version, temperature)
-        except Exception:
-            self._stream = None
-            raise
-
-    def advance_to(self, policy_version: int) -> None:
-        """Name this version in the requests of `stream` from now on; those under way finish under theirs."""
-        if self._stream is not None:
-            self._stream.advance_to(policy_version)
-
-    async def _advance_streaming(self, slot: EnvSlot, version: int, temperature: float) -> None:
-        await self._advance([slot], version, temperature, self._stream_tally)
-
-    def _hand_over_streaming(self, version: int, idle_s: float) -> tuple[TrajectoryBatch, RolloutReport]:
-        def is_fresh(slot: EnvSlot) -> bool:
-            oldest = slot.builder.oldest_version
-            return oldest is not None and version - oldest < self._carry_versions
-
-        self._stream_tally.idle_s = idle_s
-        delivery = self._hand_over(self._stream_tally, is_fresh)
-        self._stream_tally.clear(self._env_errors)  # one object for good: steps under way are added to it later
-        return delivery
 
     @property
     def _env_errors(self) -> int:
@@ -254,8 +206,6 @@ class RolloutWorker:
 
     def close(self) -> None:
         """Close every environment."""
-        if self._stream is not None:
-            self._stream.close()
         for slot in self._slots:
             slot.close()
 

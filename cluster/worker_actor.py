@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import ray
 from actors.prompting import ImageSize, PromptEncoder
 from actors.report import RolloutReport
 from actors.rewards import RewardWeights
-from actors.worker import RolloutWorker
+from actors.streaming import StreamingWorker
 from cluster.env_config import EnvConfig
 from cluster.model_stage import env_maker
 from cluster.ray_sampler import RaySampler
@@ -47,7 +46,7 @@ class WorkerSpec:
 
 
 class WorkerActor:
-    """Wraps one `RolloutWorker`."""
+    """Wraps one `StreamingWorker`."""
 
     def __init__(self, spec: WorkerSpec, worker_id: str, server_names: Sequence[str]) -> None:
         self._spec = spec
@@ -56,13 +55,11 @@ class WorkerActor:
         # Ray starts a crashed actor again under the same arguments; its rows must not repeat the names of lost ones.
         rebuilt = ray.get_runtime_context().was_current_actor_reconstructed
         self._worker = self._build(worker_id + _process_suffix() if rebuilt else worker_id)
-        self._newest_version = -1
-        self._turn = asyncio.Lock()
 
-    def _build(self, worker_id: str) -> RolloutWorker:
+    def _build(self, worker_id: str) -> StreamingWorker:
         spec = self._spec
         servers = [ray.get_actor(name) for name in self._server_names]
-        return RolloutWorker(
+        return StreamingWorker(
             run_id=spec.run_id,
             worker_id=worker_id,
             make_env=env_maker(spec.env),
@@ -96,23 +93,20 @@ class WorkerActor:
     async def stream(
         self, num_steps: int, policy_version: int, temperature: float
     ) -> tuple[TrajectoryBatch, RolloutReport]:
-        """See `RolloutWorker.stream`."""
-        batch, report = await self._worker.stream(num_steps, self._newest(policy_version), temperature)
+        """See `StreamingWorker.stream`."""
+        batch, report = await self._worker.stream(num_steps, policy_version, temperature)
         return batch, replace(report, rss_bytes=own_memory_bytes())
 
     async def stream_episodes(
         self, seeds: Sequence[int], policy_version: int, temperature: float
     ) -> tuple[TrajectoryBatch, RolloutReport]:
-        """See `RolloutWorker.collect_episodes`; calls that overlap are served one after the other, under the newest
-        version that is known when their turn comes."""
-        async with self._turn:
-            version = self._newest(policy_version)
-            batch, report = await self._worker.collect_episodes(seeds, version, temperature)
+        """See `StreamingWorker.stream_episodes`."""
+        batch, report = await self._worker.stream_episodes(seeds, policy_version, temperature)
         return batch, replace(report, rss_bytes=own_memory_bytes())
 
     async def advance_to(self, policy_version: int) -> None:
         """Name this version in the requests of streams from now on: every server has acknowledged it."""
-        self._worker.advance_to(self._newest(policy_version))
+        self._worker.advance_to(policy_version)
 
     async def state_dict(self) -> dict[str, Any]:
         """The state to resume from, between two rollouts."""
@@ -151,10 +145,6 @@ class WorkerActor:
             _log.warning("%s cannot repeat its open episodes and begins new ones", self._name, exc_info=True)
             self._rename(self._name + _process_suffix())
         return own_memory_bytes()
-
-    def _newest(self, policy_version: int) -> int:
-        self._newest_version = max(self._newest_version, policy_version)
-        return self._newest_version
 
     def _state_dict(self) -> dict[str, Any]:
         return {"worker_id": self._worker.worker_id, **self._worker.state_dict()}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from actors.stream import SlotStream
+from actors.stream import StepStream
 from cluster.bench.virtual_time import run_virtually
 from cluster.flow.capacity import Capacity
 
@@ -129,7 +129,7 @@ class SimulatedRun:
         self._capacity.acknowledge(self._capacity.version + 1)
         self._order()
 
-    def _stream(self) -> SlotStream[int, None]:
+    def _stream(self) -> StepStream[int, None]:
         cpu = asyncio.Lock()
 
         async def advance(slot: int, version: int, temperature: float) -> None:
@@ -138,7 +138,7 @@ class SimulatedRun:
             async with cpu:
                 await asyncio.sleep(self._times.env_s)
 
-        return SlotStream(range(self._times.slots), advance, lambda version, idle_s: None)
+        return StepStream(range(self._times.slots), advance, lambda version, idle_s: None)
 
     def _order(self) -> None:
         chunk = self._times.rows // self._times.workers

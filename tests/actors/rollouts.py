@@ -12,6 +12,7 @@ import pytest
 from actors.prompting import PromptEncoder
 from actors.report import RolloutReport
 from actors.sampler import Sample, SampleRequest
+from actors.streaming import StreamingWorker
 from actors.worker import RolloutWorker
 from protocol.codec import TrajectoryBatch, decode_steps
 from protocol.trajectory import NO_DIGEST, Step
@@ -24,6 +25,14 @@ MODES = pytest.mark.parametrize("deterministic", [False, True], ids=["free", "ro
 
 
 def make_worker(folder: Path, sampler: Any, **changes: Any) -> RolloutWorker:
+    return RolloutWorker(**arguments_of(folder, sampler, changes))
+
+
+def make_streaming_worker(folder: Path, sampler: Any, **changes: Any) -> StreamingWorker:
+    return StreamingWorker(**arguments_of(folder, sampler, changes))
+
+
+def arguments_of(folder: Path, sampler: Any, changes: dict[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "run_id": "run",
         "worker_id": "worker-0",
@@ -33,7 +42,7 @@ def make_worker(folder: Path, sampler: Any, **changes: Any) -> RolloutWorker:
         "max_tokens": 64,
         "seed": 0,
     }
-    return RolloutWorker(sampler=sampler, **(settings | changes))
+    return {"sampler": sampler, **settings, **changes}
 
 
 def crashing_worker(folder: Any, sampler: Any, **settings: Any) -> RolloutWorker:

@@ -7,12 +7,13 @@ from itertools import pairwise
 import pytest
 
 from actors.sampler import Sample, SampleRequest
-from actors.stream import SlotStream
+from actors.stream import StepStream
 from protocol.codec import decode_steps
 from protocol.errors import RequestRefused
 from protocol.trajectory import EndReason
 from tests.actors.counting import CountingSampler, mixed, onward
-from tests.actors.rollouts import VERSION, checked_rows, make_worker
+from tests.actors.rollouts import VERSION, checked_rows
+from tests.actors.rollouts import make_streaming_worker as make_worker
 
 
 class Gated(CountingSampler):
@@ -82,8 +83,8 @@ def test_new_versions_reach_the_next_requests_at_once(tiny_folder):
     async def run():
         sampler = Gated(tiny_folder, mixed)
         worker = make_worker(tiny_folder, sampler, slots=2)
-        worker.advance_to(99)  # before anything was ordered: of no effect
-        order = asyncio.create_task(worker.stream(6, VERSION, 1.0))
+        worker.advance_to(VERSION)  # known before anything is ordered
+        order = asyncio.create_task(worker.stream(6, VERSION - 1, 1.0))
         await settle()
         worker.advance_to(VERSION + 1)
         worker.advance_to(VERSION)  # never back
@@ -152,7 +153,7 @@ class Clockwork:
 
     def __init__(self, slots):
         self.steps = [0] * slots
-        self.stream = SlotStream(range(slots), self.advance, lambda version, idle_s: (list(self.steps), idle_s))
+        self.stream = StepStream(range(slots), self.advance, lambda version, idle_s: (list(self.steps), idle_s))
 
     async def advance(self, slot, version, temperature):
         await asyncio.sleep(0)
@@ -184,7 +185,7 @@ def test_waiting_for_room_is_counted_as_idle():
 
 def test_a_closed_stream_leaves_nobody_waiting():
     async def run():
-        stream = SlotStream([0], lambda *_: asyncio.Event().wait(), lambda *_: None)  # type: ignore[arg-type]
+        stream = StepStream([0], lambda *_: asyncio.Event().wait(), lambda *_: None)  # type: ignore[arg-type]
         order = asyncio.create_task(stream.collect(1, 0, 1.0))
         await settle()
         stream.close()
@@ -194,3 +195,51 @@ def test_a_closed_stream_leaves_nobody_waiting():
             await stream.collect(0, 0, 1.0)
 
     asyncio.run(run())
+
+
+def test_the_longest_episode_of_an_order_holds_up_nobody_else(tiny_folder):
+    async def run():
+        sampler = Gated(tiny_folder, mixed)
+        worker = make_worker(tiny_folder, sampler, slots=2)
+        first, second = (asyncio.create_task(worker.stream_episodes(seeds, VERSION, 1.0)) for seeds in ([5, 5, 9], [7]))
+        await settle()
+        for _ in range(40):
+            sampler.allowed.release()
+            await settle()
+        return await first, await second, [len(r.prompt_token_ids) for r in sampler.requests]
+
+    first, second, requests = asyncio.run(run())
+    rows = [checked_rows(portion[0]) for portion in (first, second)]
+    starts = [{row.episode_id: row.reset_seed for row in own} for own in rows]
+    assert sorted(starts[0].values()) == [5, 5, 9] and list(starts[1].values()) == [7]
+    assert [len(portion[1].episodes) for portion in (first, second)] == [3, 1]
+    assert all(row.end_reason is not EndReason.CUT for own in rows for row in own)
+    assert sum(portion[1].env_steps for portion in (first, second)) == sum(map(len, rows)) == len(requests)
+
+
+def test_orders_of_episodes_overlap(tiny_folder):
+    async def run():
+        sampler = Gated(tiny_folder, onward)  # three steps each
+        worker = make_worker(tiny_folder, sampler, slots=2)
+        orders = [asyncio.create_task(worker.stream_episodes([seed], VERSION, 1.0)) for seed in (1, 2, 3)]
+        await settle()
+        for _ in range(2 * 3):  # both slots play their first episode to its end
+            sampler.allowed.release()
+            await settle()
+        assert [order.done() for order in orders] == [True, True, False]
+        worker.advance_to(VERSION + 1)
+        for _ in range(3):
+            sampler.allowed.release()
+            await settle()
+        return [of(await order) for order in orders]
+
+    portions = asyncio.run(run())
+    assert [{row.reset_seed for row in portion} for portion in portions] == [{1}, {2}, {3}]
+    assert [row.policy_version for row in portions[2]] == [VERSION, VERSION + 1, VERSION + 1], "one was under way"
+    assert len({row.episode_id for portion in portions for row in portion}) == 3
+
+
+def test_an_order_without_episodes_is_refused(tiny_folder):
+    worker = make_worker(tiny_folder, CountingSampler(tiny_folder, mixed))
+    with pytest.raises(ValueError, match="at least 1 episode"):
+        asyncio.run(worker.stream_episodes([], VERSION, 1.0))

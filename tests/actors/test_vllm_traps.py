@@ -1,0 +1,387 @@
+"""Ways in which vLLM takes the wrong adapter, or dies over one, and that a server goes into none of them.
+
+A test first falls into its trap with vLLM's own calls, so that it tells when a later vLLM has it no more; then it shows
+that the server does not. Where the trap kills the engine, it comes last.
+"""
+
+import asyncio
+import itertools
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+import torch
+from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from actors import publisher
+from actors.config import ServerConfig
+from actors.engine import AdapterHandle, Completion
+from actors.policy_server import _Parts
+from actors.sampler import Sample, SampleRequest, SamplingParams
+from actors.vllm_engine import VLLMEngine
+from actors.vllm_requests import completion, engine_prompt, lora_request, sampling_params
+from actors.vllm_server import VLLMServer
+from protocol.adapter import AdapterPackage
+from protocol.errors import AdapterRejected, UnknownPolicyVersion
+from tests.actors.tiny_policies import PROMPT, Oracle, prompt_ids, request
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
+
+SAME, OTHER = 1e-4, 0.03
+"""Largest difference in log-prob of an answer of one adapter, smallest of an answer of another one or of a mixture."""
+CONFIG = ServerConfig(max_model_len=1024, max_num_seqs=16, adapter_slots=5, kv_cache_bytes=32 << 20)
+ANSWER = SamplingParams(temperature=1.0, max_tokens=16, stop=())
+LONG = SamplingParams(temperature=1.0, max_tokens=600, stop=())
+TOWER = r".*visual\.(blocks\..*(qkv|proj)|merger\.mlp\.\d)"
+TOWER_MLP = r".*visual.*(gate|up|down)_proj"
+"""Layers whose names the language model has, too: the others vLLM refuses aloud."""
+CURRENT = "current"
+"""The one name of a publisher that has not heard of versions."""
+
+
+class Bench:
+    """A server with its engine in the open, and the oracle. Adapters are known by the seeds that made them."""
+
+    def __init__(self, folder: Path, oracle: Oracle, vision: bool) -> None:
+        config = CONFIG.model_copy(update={"vision_adapters": vision})
+        self.vision = vision
+        self.oracle = oracle
+        self.vocabulary = oracle.vocabulary
+        self.server = VLLMServer(folder, config, f"vllm-traps-{vision}")
+        self.next_version = 0
+        self._numbers = itertools.count()
+
+    @property
+    def parts(self) -> _Parts:
+        assert self.server._running is not None
+        return self.server._running
+
+    @property
+    def llm(self) -> AsyncLLM:
+        engine = self.parts.host.engine
+        assert isinstance(engine, VLLMEngine) and engine._llm is not None
+        return engine._llm
+
+    def package(self, seed: int, version: int = 0, targets: str | None = None) -> AdapterPackage:
+        return self.oracle.package(version, seed=seed, targets=targets)
+
+    async def publish(self, *seeds: int, targets: str | None = None) -> list[int]:
+        """Publishes an adapter per seed and retires whatever was there before."""
+        versions = [self.next_version + n for n, _ in enumerate(seeds)]
+        self.next_version += len(seeds)
+        before = (await self.server.status())["live_versions"]
+        for version, seed in zip(versions, seeds, strict=True):
+            await self.server.publish(self.package(seed, version, targets))
+        for version in before:
+            await self.server.retire(version)
+        return versions
+
+    def handle(self, version: int) -> AdapterHandle:
+        with self.server._slots.lease(version) as handle:
+            return handle
+
+    def asked(self, version: int = -1, words: str = "", params: SamplingParams = ANSWER, image: int = 0):
+        """A request whose beginning fills blocks of the prefix cache: image, then words, then thrice the prompt."""
+        ids = [*prompt_ids(self.vocabulary)[:1], *self.vocabulary.encode(words + PROMPT * 3)]
+        return request(self.vocabulary, image, version, prompt_token_ids=ids, params=params, seed=0)
+
+    async def draw(self, asked: SampleRequest, lora: LoRARequest | None) -> RequestOutput:
+        """What vLLM itself answers under a LoRARequest."""
+        draw = self.parts.intake.draw(asked, None)
+        params = sampling_params(draw, {i: float("-inf") for i in self.vocabulary.banned_token_ids})
+        outputs = self.llm.generate(engine_prompt(draw.prompt), params, self.next_id(), lora_request=lora)
+        async with aclosing(outputs):
+            return await anext(outputs)
+
+    def next_id(self) -> str:
+        return f"trap-{next(self._numbers)}"
+
+    def error(self, asked: SampleRequest, answer: RequestOutput | Sample | Completion, seed: int | None) -> float:
+        """Largest |answer - oracle under the adapter of the seed| over the answer's tokens."""
+        answer = completion(answer) if isinstance(answer, RequestOutput) else answer
+        return self.errors(asked, answer.token_ids, answer.log_probs, seed).max()
+
+    def errors(self, asked: SampleRequest, token_ids: Sequence, log_probs: Sequence, seed: int | None) -> np.ndarray:
+        return np.abs(log_probs - self.oracle.sampled_log_probs(asked, np.asarray(token_ids), seed))
+
+
+class Stream:
+    """A request in flight whose tokens are seen as they come."""
+
+    def __init__(self, bench: Bench, asked: SampleRequest, lora: LoRARequest) -> None:
+        self.token_ids: list[int] = []
+        self.log_probs: list[float] = []
+        self._news = asyncio.Event()
+        draw = bench.parts.intake.draw(asked, None)
+        params = sampling_params(draw, {i: float("-inf") for i in bench.vocabulary.banned_token_ids})
+        params.output_kind = RequestOutputKind.DELTA
+        outputs = bench.llm.generate(engine_prompt(draw.prompt), params, bench.next_id(), lora_request=lora)
+        self.ended: asyncio.Task[str | None] = asyncio.create_task(self._read(outputs))
+
+    async def reach(self, tokens: int) -> None:
+        async with asyncio.timeout(60):
+            while len(self.token_ids) < tokens:
+                assert not self.ended.done(), f"over after {len(self.token_ids)} tokens"
+                self._news.clear()
+                await self._news.wait()
+
+    async def _read(self, outputs) -> str | None:
+        reason = None
+        async with aclosing(outputs):
+            async for output in outputs:
+                (news,) = output.outputs
+                part = completion(output)
+                self.token_ids += part.token_ids.tolist()
+                self.log_probs += part.log_probs.tolist()
+                reason = news.finish_reason
+                self._news.set()
+        return reason
+
+
+class Benches:
+    """One engine at a time: kept from test to test, replaced when it died or when the other kind is needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._oracle = Oracle(folder, torch.float64)
+        self._bench: Bench | None = None
+
+    async def get(self, vision: bool) -> Bench:
+        if self._bench is not None:
+            alive = (await self._bench.server.status())["alive"]
+            if alive and self._bench.vision == vision:
+                return self._bench
+            await self.close()
+        self._bench = Bench(self._folder, self._oracle, vision)
+        await self._bench.server.start()
+        return self._bench
+
+    async def close(self) -> None:
+        if self._bench is not None:
+            await self._bench.server.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def benches(tiny_folder):
+    benches = Benches(tiny_folder)
+    yield benches
+    await benches.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def bench(benches) -> Bench:
+    return await benches.get(vision=False)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def vision_bench(benches) -> Bench:
+    return await benches.get(vision=True)
+
+
+def write(folder: Path, package: AdapterPackage) -> Path:
+    """Puts an adapter's files there, over those of another one; whoever reads meanwhile finds the one or the other."""
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_bytes(package.config)
+    (folder / "draft").write_bytes(memoryview(package.weights))
+    os.replace(folder / "draft", folder / "adapter_model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("way", ["in place", "another number"])
+async def test_no_cached_beginning_of_a_prompt_outlives_its_version(bench, tmp_path, way):
+    # One name and path for all versions. The cache goes by these two, and its canaries would not tell: prompts that
+    # are scored are computed anew.
+    asked, folder = bench.asked(), write(tmp_path / CURRENT, bench.package(1))
+    first = LoRARequest(CURRENT, 901, str(folder))
+    second = LoRARequest(CURRENT, 901 if way == "in place" else 902, str(folder))
+    assert bench.error(asked, await bench.draw(asked, first), 1) < SAME
+    write(folder, bench.package(2))
+    await bench.llm.add_lora(LoRARequest(CURRENT, second.lora_int_id, str(folder), load_inplace=True))
+    stale = await bench.draw(asked, second)
+    assert stale.num_cached_tokens >= 32
+    assert min(bench.error(asked, stale, seed) for seed in (1, 2)) > OTHER
+    for number in {901, second.lora_int_id}:
+        await bench.llm.remove_lora(number)
+
+    versions = await bench.publish(1, 2)
+    for repetition in range(2):
+        for version, seed in zip(versions, (1, 2), strict=True):
+            again = await bench.draw(asked, lora_request(bench.handle(version)))
+            assert (again.num_cached_tokens >= 32) == (repetition > 0), "the cache is to be used, within a version"
+            sample = await bench.server.sample(bench.asked(version))
+            assert bench.error(asked, sample, seed) < SAME
+
+
+async def test_weights_are_read_once_and_not_at_every_step(bench, tmp_path):
+    # `load_inplace` belongs to the call that loads. Left on in a request, it reads the file at every step.
+    asked, folder = bench.asked(params=LONG), write(tmp_path / CURRENT, bench.package(1))
+    stream = Stream(bench, asked, LoRARequest(CURRENT, 901, str(folder), load_inplace=True))
+    await stream.reach(2)
+    write(folder, bench.package(2))
+    await stream.reach(len(stream.token_ids) + 40)
+    stream.ended.cancel()
+    errors = bench.errors(asked, stream.token_ids, stream.log_probs, 1)
+    assert errors[0] < SAME and errors[-20:].max() > OTHER
+    await bench.llm.remove_lora(901)
+
+    (version,) = await bench.publish(1)
+    handle = bench.handle(version)
+    stream = Stream(bench, asked, lora_request(handle))
+    await stream.reach(2)
+    write(handle.path, bench.package(2))
+    await stream.reach(len(stream.token_ids) + 40)
+    stream.ended.cancel()
+    assert bench.errors(asked, stream.token_ids, stream.log_probs, 1).max() < SAME
+    assert bench.error(asked, await bench.server.sample(bench.asked(version)), 1) < SAME
+
+
+async def test_no_vision_part_is_left_out_in_silence(bench, tmp_path, monkeypatch):
+    lora = LoRARequest("vision", 901, str(write(tmp_path / "vision", bench.package(101, targets=TOWER_MLP))))
+    assert await bench.llm.add_lora(lora)
+    asked = bench.asked()
+    ignored = await bench.draw(asked, lora)
+    assert bench.error(asked, ignored, None) < SAME and bench.error(asked, ignored, 101) > OTHER
+    await bench.llm.remove_lora(901)
+
+    (current,) = await bench.publish(1)
+    package = bench.package(101, version=bench.next_version, targets=TOWER_MLP)
+    with pytest.raises(AdapterRejected, match="set vision_adapters: true"):
+        await bench.server.publish(package)
+    monkeypatch.setattr(publisher, "check_package", lambda package, **limits: None)
+    with pytest.raises(AdapterRejected, match="the adapter is not in effect"):
+        await bench.server.publish(package)
+    assert (await bench.server.status())["live_versions"] == [current]
+    bench.next_version += 1
+
+
+async def test_an_image_is_known_by_its_pixels_whatever_the_version(bench):
+    # Processed images are kept under the name that comes with them: under another one's, one sees the other.
+    shown, other = bench.asked(image=0), bench.asked(image=1, words="Look: ")
+    await bench.draw(shown, None)
+    mistaken = bench.asked(image=1, words="Look: ")
+    object.__setattr__(mistaken, "image_digests", shown.image_digests)
+    answer = await bench.draw(mistaken, None)
+    seen = bench.asked(image=0, words="Look: ")
+    assert bench.error(other, answer, None) > OTHER and bench.error(seen, answer, None) < SAME
+
+    versions = await bench.publish(1, 2)
+    for words in ("", "Look: ", "Look here: "):  # new beginnings, so that the images are looked up, not the prompts
+        for image, (version, seed) in itertools.product((0, 1), zip(versions, (1, 2), strict=True)):
+            asked = bench.asked(version, words, image=image)
+            assert bench.error(asked, await bench.server.sample(asked), seed) < SAME
+
+
+async def test_tokens_go_on_while_a_version_is_published(bench, monkeypatch):
+    (old,) = await bench.publish(1)
+    lora = lora_request(bench.handle(old))
+    cut = Stream(bench, bench.asked(params=LONG), lora)
+    await cut.reach(2)
+    await bench.llm.pause_generation()
+    await bench.llm.resume_generation()
+    assert await cut.ended == "abort" and len(cut.token_ids) < LONG.max_tokens, "a pause ends what is in flight"
+
+    async def pause(*args, **kwargs):
+        raise AssertionError("a publish needs no pause, and no cache to be emptied")
+
+    for name in ("pause_generation", "reset_prefix_cache", "reset_encoder_cache", "reset_mm_cache", "sleep"):
+        monkeypatch.setattr(bench.llm, name, pause)
+    asked = [bench.asked(words=word, params=LONG) for word in ("Look: ", "Play: ", "Now: ")]
+    streams = [Stream(bench, one, lora) for one in asked]
+    for stream in streams:
+        await stream.reach(2)
+    before = [len(stream.token_ids) for stream in streams]
+    await bench.server.publish(bench.package(2, bench.next_version))
+    bench.next_version += 1
+    during = [len(stream.token_ids) - tokens for stream, tokens in zip(streams, before, strict=True)]
+    assert min(during) >= 2, f"tokens during the publish: {during}"
+    new = bench.asked(bench.next_version - 1)
+    assert bench.error(new, await bench.server.sample(new), 2) < SAME
+    assert not any(stream.ended.done() for stream in streams), "the publish came too late to test anything"
+    for stream, one in zip(streams, asked, strict=True):
+        assert await stream.ended == "length"
+        assert bench.errors(one, stream.token_ids, stream.log_probs, 1).max() < SAME
+
+
+async def test_every_live_version_has_its_files_and_no_other_reaches_the_engine(bench, tmp_path):
+    versions = [(await bench.publish(seed))[0] for seed in (1, 2)]
+    with pytest.raises(UnknownPolicyVersion, match="is retired"):
+        await bench.server.sample(bench.asked(versions[0]))
+    versions = await bench.publish(1, 2, 1, 2, 1, 2, 1)[-CONFIG.adapter_slots :]
+    handles = [bench.handle(version) for version in versions]
+    assert await bench.llm.list_loras() == {handle.serial for handle in handles}
+    await bench.llm.remove_lora(handles[0].serial)
+    for version, seed in zip(versions, (1, 2, 1, 2, 1), strict=True):
+        assert bench.error(bench.asked(), await bench.server.sample(bench.asked(version)), seed) < SAME
+
+    given_up = [asyncio.create_task(bench.server.sample(bench.asked(versions[0], w, LONG))) for w in ("", "a", "b")]
+    while bench.llm.get_num_unfinished_requests() < len(given_up):
+        await asyncio.sleep(0.01)
+    for task in given_up:
+        task.cancel()
+    await asyncio.wait(given_up)
+    await bench.server.retire(versions[0])
+    assert not handles[0].path.exists()
+    await bench.server.sample(bench.asked(versions[1]))
+
+    # More adapters than the engine holds, and files that go with the next one.
+    naive = [LoRARequest(f"naive-{n}", 901 + n, str(tmp_path / f"naive-{n}")) for n in range(CONFIG.adapter_slots + 2)]
+    for lora in naive:
+        await bench.llm.add_lora(LoRARequest(lora.lora_name, lora.lora_int_id, str(write(Path(lora.path), bench.package(1)))))
+    assert naive[0].lora_int_id not in await bench.llm.list_loras()
+    shutil.rmtree(naive[0].path)
+    with pytest.raises(Exception, match="EngineCore"):
+        await bench.draw(bench.asked(), naive[0])
+    assert bench.llm.errored
+
+
+@pytest.mark.parametrize("way", ["in place", "another number"])
+async def test_no_cached_embedding_of_an_image_outlives_its_version(vision_bench, tmp_path, way):
+    # Embeddings go by the adapter's name alone: another number and another path do not help.
+    bench, asked = vision_bench, vision_bench.asked()
+    folder = write(tmp_path / "1", bench.package(102, targets=TOWER))
+    assert bench.error(asked, await bench.draw(asked, LoRARequest(CURRENT, 901, str(folder))), 102) < SAME
+    if way == "in place":
+        second = LoRARequest(CURRENT, 901, str(write(folder, bench.package(103, targets=TOWER))))
+        await bench.llm.add_lora(LoRARequest(CURRENT, 901, str(folder), load_inplace=True))
+        assert await bench.llm.reset_prefix_cache()
+    else:
+        second = LoRARequest(CURRENT, 902, str(write(tmp_path / "2", bench.package(103, targets=TOWER))))
+    stale = await bench.draw(asked, second)
+    assert stale.num_cached_tokens == 0
+    assert min(bench.error(asked, stale, seed) for seed in (102, 103)) > OTHER
+    for number in {901, second.lora_int_id}:
+        await bench.llm.remove_lora(number)
+    await bench.llm.reset_encoder_cache()
+
+    versions = await bench.publish(102, 103, targets=TOWER)
+    for words in ("", "Look: ", ""):
+        for version, seed in zip(versions, (102, 103), strict=True):
+            asked = bench.asked(version, words)
+            assert bench.error(asked, await bench.server.sample(asked), seed) < SAME
+
+
+async def test_no_two_live_versions_share_a_name_a_number_or_a_path(vision_bench, tmp_path):
+    bench = vision_bench
+    versions = await bench.publish(1, 2, 3)
+    with pytest.raises(AdapterRejected, match="was sent before with digest"):
+        await bench.server.publish(bench.package(4, versions[-1]))
+    handles = [lora_request(bench.handle(version)) for version in versions]
+    for key in ("lora_name", "lora_int_id", "lora_path"):
+        assert len({getattr(lora, key) for lora in handles}) == len(versions)
+    asked = [bench.asked(version) for version in versions * 4]
+    samples = await asyncio.gather(*map(bench.server.sample, asked))
+    for one, sample, seed in zip(asked, samples, (1, 2, 3) * 4, strict=True):
+        assert bench.error(one, sample, seed) < SAME
+
+    naive = [LoRARequest(CURRENT, 901 + n, str(write(tmp_path / f"{n}", bench.package(1 + n)))) for n in range(2)]
+    answers = await asyncio.gather(*(bench.draw(bench.asked(), lora) for lora in naive), return_exceptions=True)
+    assert any(isinstance(answer, Exception) for answer in answers)
+    assert bench.llm.errored
