@@ -39,6 +39,42 @@ def learner(quick: QuickOption = False, json_file: JsonOption = None) -> None:
     bench("learner", BenchSettings(quick=quick), json_file)
 
 
+@app.command()
+def transport(quick: QuickOption = False, json_file: JsonOption = None) -> None:
+    """Rows from worker to learner: Arrow batches by reference, beside pickled objects and memcpy."""
+    from cluster.bench.registry import BenchSettings
+    from cluster.bench.suite import bench
+
+    bench("transport", BenchSettings(quick=quick), json_file)
+
+
+@app.command()
+def publish(quick: QuickOption = False, json_file: JsonOption = None) -> None:
+    """A new adapter, from the last optimizer step to every server's word; gaps between tokens meanwhile."""
+    from cluster.bench.registry import BenchSettings
+    from cluster.bench.suite import bench
+
+    bench("publish", BenchSettings(quick=quick), json_file)
+
+
+@app.command()
+def loop(quick: QuickOption = False, json_file: JsonOption = None) -> None:
+    """Whole loops, end to end: the original's shape, lock-step, asynchronous."""
+    from cluster.bench.registry import BenchSettings
+    from cluster.bench.suite import bench
+
+    bench("loop", BenchSettings(quick=quick), json_file)
+
+
+@app.command()
+def scale(quick: QuickOption = False, json_file: JsonOption = None) -> None:
+    """1 to 64 rollout workers against a stub engine: steps per second, and what they cost the driver."""
+    from cluster.bench.registry import BenchSettings
+    from cluster.bench.suite import bench
+
+    bench("scale", BenchSettings(quick=quick), json_file)
+
+
 @app.command("all")
 def every(
     quick: QuickOption = False,

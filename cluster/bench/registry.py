@@ -33,6 +33,8 @@ class Benchmark:
     about: str
     module: str
     """Holds the function `measure`, a `Measure`."""
+    uses_ray: bool = False
+    """Whether it needs `cluster.bench.local_ray`; those come last, so that Ray's processes disturb no other."""
 
     def load(self) -> Measure:
         """The function that measures."""
@@ -43,6 +45,22 @@ BENCHMARKS = (
     Benchmark("envs", "Cost of environments: reset, step, picture, prompt, memory, start-up", "cluster.bench.envs"),
     Benchmark(
         "learner", "An update and an SFT step, beside a plain transformers and peft loop", "cluster.bench.learner"
+    ),
+    Benchmark("loop", "Whole loops: the original's shape, lock-step, asynchronous", "cluster.bench.loop"),
+    Benchmark(
+        "transport",
+        "Rows from worker to learner: Arrow by reference, pickled objects, memcpy",
+        "cluster.bench.transport",
+        uses_ray=True,
+    ),
+    Benchmark(
+        "publish",
+        "A new adapter from the last optimizer step to every server's word",
+        "cluster.bench.publish",
+        uses_ray=True,
+    ),
+    Benchmark(
+        "scale", "1 to 64 rollout workers against an engine that only waits", "cluster.bench.scale", uses_ray=True
     ),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,6 +61,15 @@ def bench(name: str, settings: BenchSettings, json_file: Path | None = None, con
 
 
 def bench_all(settings: BenchSettings, folder: Path, console: Console | None = None) -> None:
-    """Run every benchmark, one after the other, and write NAME.json of each into the folder."""
-    for benchmark in BENCHMARKS:
-        bench(benchmark.name, settings, folder / f"{benchmark.name}.json", console)
+    """Run every benchmark, one after the other, and write NAME.json of each into the folder.
+
+    Raises:
+        PlacementError: Ray does not start.
+    """
+    with ExitStack() as stack:
+        for benchmark in BENCHMARKS:
+            if benchmark.uses_ray:
+                from cluster.bench.local_ray import local_ray  # Ray takes a while to import
+
+                stack.enter_context(local_ray(RunProgress(console)))
+            bench(benchmark.name, settings, folder / f"{benchmark.name}.json", console)

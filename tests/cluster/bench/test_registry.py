@@ -18,3 +18,8 @@ def test_an_unknown_name_is_told_with_a_suggestion(name, cure):
     with pytest.raises(ConfigError) as raised:
         find(name)
     assert repr(name) in str(raised.value) and cure in str(raised.value)
+
+
+def test_benchmarks_that_need_ray_come_last():
+    needs = [benchmark.uses_ray for benchmark in BENCHMARKS]
+    assert needs == sorted(needs) and any(needs)

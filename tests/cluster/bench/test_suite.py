@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -63,6 +64,27 @@ def test_all_benchmarks_write_into_one_folder(settings_seen, tmp_path):
     bench_all(BenchSettings(quick=True, soak=True), tmp_path, console()[0])
     assert settings_seen == [BenchSettings(quick=True, soak=True)]
     assert [path.name for path in tmp_path.iterdir()] == ["fake.json"]
+
+
+def test_ray_is_started_once_before_the_first_benchmark_that_needs_it(monkeypatch, tmp_path):
+    events: list[str] = []
+
+    @contextmanager
+    def session(progress):
+        first = "Ray" not in events
+        events.append("Ray")
+        yield
+        if first:
+            events.append("end of Ray")
+
+    def benchmark(name: str, uses_ray: bool) -> Benchmark:
+        return Benchmark(name, "About it", "no.module", uses_ray)
+
+    monkeypatch.setattr("cluster.bench.local_ray.local_ray", session)
+    monkeypatch.setattr(suite, "BENCHMARKS", (benchmark("a", False), benchmark("b", True), benchmark("c", True)))
+    monkeypatch.setattr(suite, "bench", lambda name, *_: events.append(name))
+    bench_all(BenchSettings(), tmp_path, console()[0])
+    assert events == ["a", "Ray", "b", "Ray", "c", "end of Ray"]
 
 
 def test_an_unknown_benchmark_writes_nothing(tmp_path):
