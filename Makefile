@@ -14,10 +14,14 @@ MAKEFLAGS += --no-print-directory
 
 EXTRAS ?= cpu,dev,alfworld
 ARGS ?=
+# Processes that share the tests; a slow one of them may hold a vLLM engine and a Ray of its own. 0: all in one.
+JOBS ?= 2
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 # Several processes share the cores: without this each one starts a thread per core.
 export OMP_NUM_THREADS ?= 1
+
+SHARED_AMONG := --numprocesses=$(JOBS) --dist=loadgroup
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -53,10 +57,10 @@ train: $(STAMP)
 
 # Style and types come first, so that the last line is pytest's verdict.
 test: lint
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SHARED_AMONG) $(ARGS)
 
 test-fast: $(STAMP)
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(SHARED_AMONG) $(ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -13,7 +13,6 @@ import psutil
 
 REPOSITORY = Path(__file__).parents[2]
 LOCAL = "cluster/configs/local.yaml"
-ENGINE_NAMES = ("VLLM::", "raylet", "gcs_server", "ray::")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -63,11 +62,6 @@ def interrupt(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGINT)
 
 
-def engine_processes() -> set[int]:
-    """Process ids of every Ray or vLLM process of this machine that is alive."""
-    found = set()
-    for process in psutil.process_iter(["cmdline", "status"]):
-        line = " ".join(process.info["cmdline"] or [])
-        if process.info["status"] != psutil.STATUS_ZOMBIE and any(name in line for name in ENGINE_NAMES):
-            found.add(process.pid)
-    return found
+def processes_below(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Everything that a running command has started, directly or not: Ray's daemons, workers, engines."""
+    return psutil.Process(process.pid).children(recursive=True)

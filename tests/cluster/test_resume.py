@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 
+import psutil
 import pytest
 
 from cluster.run_dir import RunDir
 from tests.cluster.conftest import FinishedRun
-from tests.cluster.running import LOCAL, engine_processes, finish, interrupt, run, start, wait_for_text
+from tests.cluster.running import LOCAL, finish, interrupt, processes_below, run, start, wait_for_text
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(700)]
 
@@ -18,12 +19,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(700)]
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A run of the same recipe, interrupted in the middle of its third rollout."""
     folder = tmp_path_factory.mktemp("resume")
-    before = engine_processes()
     log = folder / "output.txt"
     process = start("train", LOCAL, f"runs_dir={folder}", "name=cut", "evaluation=null", "rollout.updates=50", log=log)
     try:
         wait_for_text(log, "  2/50", process, deadline_s=240)
         time.sleep(1.0)  # into the next rollout
+        children = processes_below(process)
+        assert len(children) > 3, "Ray's daemons, a server, a worker, the learner"
         interrupt(process)
         code = process.wait(90)
     finally:
@@ -33,15 +35,13 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     assert code == 130, output
     assert "Traceback" not in output
     assert f"resume={folder / 'cut'}" in output
-    wait_until_gone(before)
+    wait_until_gone(children)
     return RunDir(folder / "cut")
 
 
-def wait_until_gone(before: set[int]) -> None:
-    end = time.monotonic() + 20
-    while engine_processes() - before:
-        assert time.monotonic() < end, f"left behind: {engine_processes() - before}"
-        time.sleep(0.2)
+def wait_until_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == [], "left behind"
 
 
 def test_an_interrupt_leaves_a_checkpoint_and_no_process(interrupted: RunDir) -> None:
