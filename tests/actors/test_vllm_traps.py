@@ -4,26 +4,26 @@ A test first falls into its trap with vLLM's own calls, so that it tells when a 
 that the server does not. Where the trap kills the engine, it comes last.
 """
 
+from __future__ import annotations
+
 import asyncio
 import itertools
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import pytest_asyncio
 import torch
-from vllm.lora.request import LoRARequest
-from vllm.outputs import RequestOutput
-from vllm.sampling_params import RequestOutputKind
-from vllm.v1.engine.async_llm import AsyncLLM
+from numpy.typing import ArrayLike
 
 from actors import publisher
 from actors.config import ServerConfig
-from actors.engine import AdapterHandle, Completion
+from actors.engine import AdapterHandle
 from actors.policy_server import _Parts
 from actors.sampler import Sample, SampleRequest, SamplingParams
 from actors.vllm_engine import VLLMEngine
@@ -33,6 +33,11 @@ from protocol.adapter import AdapterPackage
 from protocol.errors import AdapterRejected, UnknownPolicyVersion
 from tests.actors.tiny_policies import PROMPT, Oracle, prompt_ids, request
 
+if TYPE_CHECKING:
+    from vllm.lora.request import LoRARequest
+    from vllm.outputs import RequestOutput
+    from vllm.v1.engine.async_llm import AsyncLLM
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
 
 SAME, OTHER = 1e-4, 0.03
@@ -40,7 +45,7 @@ SAME, OTHER = 1e-4, 0.03
 CONFIG = ServerConfig(max_model_len=1024, max_num_seqs=16, adapter_slots=5, kv_cache_bytes=32 << 20)
 ANSWER = SamplingParams(temperature=1.0, max_tokens=16, stop=())
 LONG = SamplingParams(temperature=1.0, max_tokens=600, stop=())
-TOWER = r".*visual\.(blocks\..*(qkv|proj)|merger\.mlp\.\d)"
+TOWER = r".*visual\.(blocks\..*(qkv|proj)|merger\.mlp\.[02])"
 TOWER_MLP = r".*visual.*(gate|up|down)_proj"
 """Layers whose names the language model has, too: the others vLLM refuses aloud."""
 CURRENT = "current"
@@ -93,38 +98,42 @@ class Bench:
         ids = [*prompt_ids(self.vocabulary)[:1], *self.vocabulary.encode(words + PROMPT * 3)]
         return request(self.vocabulary, image, version, prompt_token_ids=ids, params=params, seed=0)
 
-    async def draw(self, asked: SampleRequest, lora: LoRARequest | None) -> RequestOutput:
-        """What vLLM itself answers under a LoRARequest."""
-        draw = self.parts.intake.draw(asked, None)
-        params = sampling_params(draw, {i: float("-inf") for i in self.vocabulary.banned_token_ids})
-        outputs = self.llm.generate(engine_prompt(draw.prompt), params, self.next_id(), lora_request=lora)
-        async with aclosing(outputs):
+    async def draw(self, asked: SampleRequest, adapter: LoRARequest | None) -> RequestOutput:
+        """What vLLM itself answers."""
+        async with aclosing(self.stream(asked, adapter)) as outputs:
             return await anext(outputs)
 
-    def next_id(self) -> str:
-        return f"trap-{next(self._numbers)}"
+    def stream(
+        self, asked: SampleRequest, adapter: LoRARequest | None, **changes: Any
+    ) -> AsyncGenerator[RequestOutput]:
+        """vLLM's own answer as it comes, with other sampling parameters than the server's where there are changes."""
+        draw = self.parts.intake.draw(asked, None)
+        params = sampling_params(draw, {i: float("-inf") for i in self.vocabulary.banned_token_ids})
+        for name, value in changes.items():
+            setattr(params, name, value)
+        number = f"trap-{next(self._numbers)}"
+        return self.llm.generate(engine_prompt(draw.prompt), params, number, lora_request=adapter)
 
-    def error(self, asked: SampleRequest, answer: RequestOutput | Sample | Completion, seed: int | None) -> float:
+    def error(self, asked: SampleRequest, answer: RequestOutput | Sample, seed: int | None) -> float:
         """Largest |answer - oracle under the adapter of the seed| over the answer's tokens."""
-        answer = completion(answer) if isinstance(answer, RequestOutput) else answer
-        return self.errors(asked, answer.token_ids, answer.log_probs, seed).max()
+        drawn = answer if isinstance(answer, Sample) else completion(answer)
+        return self.errors(asked, drawn.token_ids, drawn.log_probs, seed).max()
 
-    def errors(self, asked: SampleRequest, token_ids: Sequence, log_probs: Sequence, seed: int | None) -> np.ndarray:
-        return np.abs(log_probs - self.oracle.sampled_log_probs(asked, np.asarray(token_ids), seed))
+    def errors(self, asked: SampleRequest, token_ids: ArrayLike, log_probs: ArrayLike, seed: int | None) -> np.ndarray:
+        return np.abs(np.asarray(log_probs) - self.oracle.sampled_log_probs(asked, np.asarray(token_ids), seed))
 
 
 class Stream:
-    """A request in flight whose tokens are seen as they come."""
+    """A request in flight whose tokens are seen as they come; it ends at its length alone."""
 
-    def __init__(self, bench: Bench, asked: SampleRequest, lora: LoRARequest) -> None:
+    def __init__(self, bench: Bench, asked: SampleRequest, adapter: LoRARequest) -> None:
+        from vllm.sampling_params import RequestOutputKind
+
         self.token_ids: list[int] = []
         self.log_probs: list[float] = []
         self._news = asyncio.Event()
-        draw = bench.parts.intake.draw(asked, None)
-        params = sampling_params(draw, {i: float("-inf") for i in bench.vocabulary.banned_token_ids})
-        params.output_kind = RequestOutputKind.DELTA
-        outputs = bench.llm.generate(engine_prompt(draw.prompt), params, bench.next_id(), lora_request=lora)
-        self.ended: asyncio.Task[str | None] = asyncio.create_task(self._read(outputs))
+        outputs = bench.stream(asked, adapter, output_kind=RequestOutputKind.DELTA, stop_token_ids=[], ignore_eos=True)
+        self.ended = asyncio.create_task(self._read(outputs))
 
     async def reach(self, tokens: int) -> None:
         async with asyncio.timeout(60):
@@ -133,7 +142,7 @@ class Stream:
                 self._news.clear()
                 await self._news.wait()
 
-    async def _read(self, outputs) -> str | None:
+    async def _read(self, outputs: AsyncGenerator[RequestOutput]) -> str | None:
         reason = None
         async with aclosing(outputs):
             async for output in outputs:
@@ -186,6 +195,12 @@ async def vision_bench(benches) -> Bench:
     return await benches.get(vision=True)
 
 
+def naming(name: str, number: int, folder: Path, *, load_inplace: bool = False) -> LoRARequest:
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(name, number, str(folder), load_inplace=load_inplace)
+
+
 def write(folder: Path, package: AdapterPackage) -> Path:
     """Puts an adapter's files there, over those of another one; whoever reads meanwhile finds the one or the other."""
     folder.mkdir(exist_ok=True)
@@ -200,11 +215,11 @@ async def test_no_cached_beginning_of_a_prompt_outlives_its_version(bench, tmp_p
     # One name and path for all versions. The cache goes by these two, and its canaries would not tell: prompts that
     # are scored are computed anew.
     asked, folder = bench.asked(), write(tmp_path / CURRENT, bench.package(1))
-    first = LoRARequest(CURRENT, 901, str(folder))
-    second = LoRARequest(CURRENT, 901 if way == "in place" else 902, str(folder))
+    first = naming(CURRENT, 901, folder)
+    second = naming(CURRENT, 901 if way == "in place" else 902, folder)
     assert bench.error(asked, await bench.draw(asked, first), 1) < SAME
     write(folder, bench.package(2))
-    await bench.llm.add_lora(LoRARequest(CURRENT, second.lora_int_id, str(folder), load_inplace=True))
+    await bench.llm.add_lora(naming(CURRENT, second.lora_int_id, folder, load_inplace=True))
     stale = await bench.draw(asked, second)
     assert stale.num_cached_tokens >= 32
     assert min(bench.error(asked, stale, seed) for seed in (1, 2)) > OTHER
@@ -223,7 +238,7 @@ async def test_no_cached_beginning_of_a_prompt_outlives_its_version(bench, tmp_p
 async def test_weights_are_read_once_and_not_at_every_step(bench, tmp_path):
     # `load_inplace` belongs to the call that loads. Left on in a request, it reads the file at every step.
     asked, folder = bench.asked(params=LONG), write(tmp_path / CURRENT, bench.package(1))
-    stream = Stream(bench, asked, LoRARequest(CURRENT, 901, str(folder), load_inplace=True))
+    stream = Stream(bench, asked, naming(CURRENT, 901, folder, load_inplace=True))
     await stream.reach(2)
     write(folder, bench.package(2))
     await stream.reach(len(stream.token_ids) + 40)
@@ -244,7 +259,7 @@ async def test_weights_are_read_once_and_not_at_every_step(bench, tmp_path):
 
 
 async def test_no_vision_part_is_left_out_in_silence(bench, tmp_path, monkeypatch):
-    lora = LoRARequest("vision", 901, str(write(tmp_path / "vision", bench.package(101, targets=TOWER_MLP))))
+    lora = naming("vision", 901, write(tmp_path / "vision", bench.package(101, targets=TOWER_MLP)))
     assert await bench.llm.add_lora(lora)
     asked = bench.asked()
     ignored = await bench.draw(asked, lora)
@@ -314,9 +329,9 @@ async def test_every_live_version_has_its_files_and_no_other_reaches_the_engine(
     versions = [(await bench.publish(seed))[0] for seed in (1, 2)]
     with pytest.raises(UnknownPolicyVersion, match="is retired"):
         await bench.server.sample(bench.asked(versions[0]))
-    versions = await bench.publish(1, 2, 1, 2, 1, 2, 1)[-CONFIG.adapter_slots :]
+    versions = (await bench.publish(1, 2, 1, 2, 1, 2, 1))[-CONFIG.adapter_slots :]
     handles = [bench.handle(version) for version in versions]
-    assert await bench.llm.list_loras() == {handle.serial for handle in handles}
+    assert set(await bench.llm.list_loras()) == {handle.serial for handle in handles}
     await bench.llm.remove_lora(handles[0].serial)
     for version, seed in zip(versions, (1, 2, 1, 2, 1), strict=True):
         assert bench.error(bench.asked(), await bench.server.sample(bench.asked(version)), seed) < SAME
@@ -332,9 +347,12 @@ async def test_every_live_version_has_its_files_and_no_other_reaches_the_engine(
     await bench.server.sample(bench.asked(versions[1]))
 
     # More adapters than the engine holds, and files that go with the next one.
-    naive = [LoRARequest(f"naive-{n}", 901 + n, str(tmp_path / f"naive-{n}")) for n in range(CONFIG.adapter_slots + 2)]
+    naive = [
+        naming(f"naive-{n}", 901 + n, write(tmp_path / f"naive-{n}", bench.package(1)))
+        for n in range(CONFIG.adapter_slots + 2)
+    ]
     for lora in naive:
-        await bench.llm.add_lora(LoRARequest(lora.lora_name, lora.lora_int_id, str(write(Path(lora.path), bench.package(1)))))
+        await bench.llm.add_lora(lora)
     assert naive[0].lora_int_id not in await bench.llm.list_loras()
     shutil.rmtree(naive[0].path)
     with pytest.raises(Exception, match="EngineCore"):
@@ -347,16 +365,16 @@ async def test_no_cached_embedding_of_an_image_outlives_its_version(vision_bench
     # Embeddings go by the adapter's name alone: another number and another path do not help.
     bench, asked = vision_bench, vision_bench.asked()
     folder = write(tmp_path / "1", bench.package(102, targets=TOWER))
-    assert bench.error(asked, await bench.draw(asked, LoRARequest(CURRENT, 901, str(folder))), 102) < SAME
+    assert bench.error(asked, await bench.draw(asked, naming(CURRENT, 901, folder)), 102) < SAME
     if way == "in place":
-        second = LoRARequest(CURRENT, 901, str(write(folder, bench.package(103, targets=TOWER))))
-        await bench.llm.add_lora(LoRARequest(CURRENT, 901, str(folder), load_inplace=True))
+        second = naming(CURRENT, 901, write(folder, bench.package(103, targets=TOWER)))
+        await bench.llm.add_lora(naming(CURRENT, 901, folder, load_inplace=True))
         assert await bench.llm.reset_prefix_cache()
     else:
-        second = LoRARequest(CURRENT, 902, str(write(tmp_path / "2", bench.package(103, targets=TOWER))))
+        second = naming(CURRENT, 902, write(tmp_path / "2", bench.package(103, targets=TOWER)))
     stale = await bench.draw(asked, second)
     assert stale.num_cached_tokens == 0
-    assert min(bench.error(asked, stale, seed) for seed in (102, 103)) > OTHER
+    assert bench.error(asked, stale, 102) < SAME and bench.error(asked, stale, 103) > OTHER
     for number in {901, second.lora_int_id}:
         await bench.llm.remove_lora(number)
     await bench.llm.reset_encoder_cache()
@@ -381,7 +399,10 @@ async def test_no_two_live_versions_share_a_name_a_number_or_a_path(vision_bench
     for one, sample, seed in zip(asked, samples, (1, 2, 3) * 4, strict=True):
         assert bench.error(one, sample, seed) < SAME
 
-    naive = [LoRARequest(CURRENT, 901 + n, str(write(tmp_path / f"{n}", bench.package(1 + n)))) for n in range(2)]
-    answers = await asyncio.gather(*(bench.draw(bench.asked(), lora) for lora in naive), return_exceptions=True)
-    assert any(isinstance(answer, Exception) for answer in answers)
+    naive = [naming(CURRENT, 901 + n, write(tmp_path / f"{n}", bench.package(1 + n))) for n in range(2)]
+    first = Stream(bench, bench.asked(params=LONG), naive[0])
+    await first.reach(2)
+    with pytest.raises(Exception, match="EngineCore"):
+        await bench.draw(bench.asked(), naive[1])
     assert bench.llm.errored
+    await asyncio.wait([first.ended])
