@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from cluster.alfworld_commands import app as alfworld_app
+from cluster.alfworld.commands import app as alfworld_app
 from cluster.bench.cli import app as bench_app
 from envs.errors import EnvError
 from protocol.errors import CroupierError
@@ -40,7 +40,7 @@ EnvOption = Annotated[str, typer.Option(help="A registered id, or module:EnvClas
 def train(config: ConfigArgument, overrides: OverrideArgument = None) -> None:
     """Run a whole recipe: supervised fine-tuning (optional), then RL; or the configuration's stages in their order."""
     from cluster.config import load_config
-    from cluster.summary import print_summary
+    from cluster.record.summary import print_summary
 
     loaded = load_config(config, overrides or [])
     from cluster.train import train as run
@@ -72,7 +72,7 @@ def sft(config: ConfigArgument, overrides: OverrideArgument = None) -> None:
     from cluster.config import load_config
 
     loaded = load_config(config, overrides or [])
-    from cluster.sft_only import supervised_only
+    from cluster.stages.sft_only import supervised_only
 
     folder = supervised_only(loaded)
     if folder is None:
@@ -99,7 +99,7 @@ def evaluate(
     result = evaluate_run_or_model(
         run_or_model, env, episodes=episodes, seed=seed, temperature=temperature, overrides=overrides or []
     )
-    from cluster.run_dir import write_json
+    from cluster.record.run_dir import write_json
 
     mode = "greedy" if result.greedy else f"sampled at T={result.temperature:g}"
     print(f"{result.env}, {result.episodes} episodes, {mode}, policy {result.policy_version}: success {result}")

@@ -16,13 +16,13 @@ from typing import Any
 
 from actors.report import RolloutReport
 from cluster.config import RunConfig
-from cluster.metrics import rollout_metrics
-from cluster.processes import ask_learner
-from cluster.run_dir import RunDir, read_state, write_state
-from cluster.server_pool import ServerPool
-from cluster.stage_jobs import keep_rows
-from cluster.waiting import StopFlag
-from cluster.worker_pool import Rollout, WorkerPool
+from cluster.record.metrics import rollout_metrics
+from cluster.record.run_dir import RunDir, read_state, write_state
+from cluster.runtime.processes import ask_learner
+from cluster.runtime.waiting import StopFlag
+from cluster.servers.pool import ServerPool
+from cluster.stages.jobs import keep_rows
+from cluster.workers.pool import Rollout, WorkerPool
 from learner.algorithms.config import CRITIC_ALGORITHMS
 from protocol.adapter import AdapterManifest, CanaryPrompt
 

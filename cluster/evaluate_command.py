@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from cluster.alfworld_scenes import generate_scenes
-from cluster.env_config import EnvConfig
+from cluster.alfworld.scenes import generate_scenes
+from cluster.config.env import EnvConfig
 from cluster.evaluation import EvaluationResult, Panel, evaluate
-from cluster.model_stage import env_maker
-from cluster.progress import RunProgress
-from cluster.served import ServedPolicy, find_policy, served_policy
-from cluster.worker_actor import WorkerSpec
-from cluster.worker_pool import WorkerPool
+from cluster.record.progress import RunProgress
+from cluster.servers.served import ServedPolicy, find_policy, served_policy
+from cluster.stages.model import env_maker
+from cluster.workers.actor import WorkerSpec
+from cluster.workers.pool import WorkerPool
 from protocol.episode import EpisodeResult
 
 

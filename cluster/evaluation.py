@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from cluster.env_config import EnvConfig
-from cluster.metrics import by_task, episode_metrics, recognition
+from cluster.config.env import EnvConfig
+from cluster.record.metrics import by_task, episode_metrics, recognition
 from protocol.episode import EpisodeResult
 
 

@@ -14,11 +14,11 @@ from PIL import Image
 from rich.console import Console
 
 from actors.parsing import parse_action
-from cluster.alfworld_scenes import generate_scenes
+from cluster.alfworld.scenes import generate_scenes
 from cluster.config import default_config
-from cluster.env_config import EnvConfig
-from cluster.model_stage import env_maker
-from cluster.progress import RunProgress
+from cluster.config.env import EnvConfig
+from cluster.record.progress import RunProgress
+from cluster.stages.model import env_maker
 from envs.base import Query, TaskAdapter
 from protocol.errors import ConfigError, ExpertFailed
 from protocol.trajectory import ParseStatus
@@ -146,7 +146,7 @@ def _policy(
             f"There is no policy {name!r}.", "give human, expert, random, a run directory or a model folder"
         )
     # Ray comes with it.
-    from cluster.served import find_policy, served_policy
+    from cluster.servers.served import find_policy, served_policy
 
     source = find_policy(name, overrides)
     env = source.env(env_id)

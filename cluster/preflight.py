@@ -6,15 +6,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from cluster.alfworld_scenes import generate_scenes
-from cluster.base_model import environments_of
+from cluster.alfworld.scenes import generate_scenes
 from cluster.config import RunConfig, load_config
-from cluster.model_stage import env_maker
-from cluster.placement import check_fits, demand_of, local_gpus
-from cluster.progress import RunProgress
-from cluster.ray_session import resolve_address
-from cluster.run_dir import RunDir
-from cluster.stage_rows import check_sources
+from cluster.record.progress import RunProgress
+from cluster.record.run_dir import RunDir
+from cluster.runtime.placement import check_fits, demand_of, local_gpus
+from cluster.runtime.ray_session import resolve_address
+from cluster.stages.base_model import environments_of
+from cluster.stages.model import env_maker
+from cluster.stages.rows import check_sources
 from learner.families.model_types import read_model_config
 from learner.model_folder import check_model_folder
 from learner.quantization import check_quantization

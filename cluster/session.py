@@ -12,21 +12,21 @@ from typing import Any
 
 from actors.rewards import RewardWeights
 from actors.vocabulary import banned_token_ids
-from cluster.base_model import image_token_counts
 from cluster.config import RunConfig, ServersConfig
 from cluster.driver import Driver
 from cluster.flow.pipeline import Pipeline
-from cluster.learner_group import learner_processes
-from cluster.model_stage import make_canaries
-from cluster.placement import Placement
-from cluster.processes import ask_learner
-from cluster.progress import Phase, RunProgress
-from cluster.run_dir import RunDir
-from cluster.server_pool import ServerPool
-from cluster.stage_plan import PlannedStage
-from cluster.waiting import StopFlag
-from cluster.worker_actor import WorkerSpec
-from cluster.worker_pool import WorkerPool
+from cluster.learners.group import learner_processes
+from cluster.record.progress import Phase, RunProgress
+from cluster.record.run_dir import RunDir
+from cluster.runtime.placement import Placement
+from cluster.runtime.processes import ask_learner
+from cluster.runtime.waiting import StopFlag
+from cluster.servers.pool import ServerPool
+from cluster.stages.base_model import image_token_counts
+from cluster.stages.model import make_canaries
+from cluster.stages.plan import PlannedStage
+from cluster.workers.actor import WorkerSpec
+from cluster.workers.pool import WorkerPool
 
 
 @contextmanager

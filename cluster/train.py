@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 
 from cluster.config import RunConfig, save_config
 from cluster.evaluation import EvaluationResult
-from cluster.journal import Journal
-from cluster.placement import demand_of
 from cluster.preflight import check_before_start, check_same_run
-from cluster.progress import RunProgress
-from cluster.ray_session import ray_session
-from cluster.run_dir import RunDir
+from cluster.record.journal import Journal
+from cluster.record.progress import RunProgress
+from cluster.record.run_dir import RunDir
+from cluster.runtime.placement import demand_of
+from cluster.runtime.ray_session import ray_session
+from cluster.runtime.signals import stop_on_signal
+from cluster.runtime.waiting import StopFlag, StopRequested
 from cluster.session import open_session
-from cluster.signals import stop_on_signal
-from cluster.stages import StageRunner
-from cluster.waiting import StopFlag, StopRequested
+from cluster.stages.runner import StageRunner
 from protocol.errors import CroupierError
 
 

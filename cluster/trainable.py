@@ -22,14 +22,14 @@ from typing import Any
 from ray import tune
 
 from cluster.config import load_config, save_config
-from cluster.journal import Journal
 from cluster.preflight import check_before_start
-from cluster.progress import RunProgress
-from cluster.run_dir import RunDir
+from cluster.record.journal import Journal
+from cluster.record.progress import RunProgress
+from cluster.record.run_dir import RunDir
+from cluster.runtime.waiting import StopFlag
 from cluster.session import open_session
-from cluster.stage_plan import plan_of
-from cluster.stages import StageRunner
-from cluster.waiting import StopFlag
+from cluster.stages.plan import plan_of
+from cluster.stages.runner import StageRunner
 
 CHECKPOINT = "checkpoint"
 """Folder of ours inside Tune's."""

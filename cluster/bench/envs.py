@@ -11,7 +11,7 @@ from cluster.bench.envs_alfworld import measure_alfworld
 from cluster.bench.envs_cards import measure_cards
 from cluster.bench.registry import BenchSettings
 from cluster.bench.result import Findings
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 
 
 def measure(settings: BenchSettings, progress: RunProgress) -> Findings:

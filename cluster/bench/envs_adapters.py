@@ -10,7 +10,7 @@ from cluster.bench.envs_play import ASKED, NOISE, play_expert
 from cluster.bench.registry import BenchSettings
 from cluster.bench.result import Findings
 from cluster.bench.timing import column, interleave
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 
 PART = "adapters, per step"
 

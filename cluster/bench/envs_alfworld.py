@@ -17,7 +17,7 @@ from cluster.bench.fresh_process import FreshProcess
 from cluster.bench.registry import BenchSettings
 from cluster.bench.result import Findings
 from cluster.bench.timing import column, interleave
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 from envs.alfworld.cache import cache_folder
 from envs.alfworld.errors import INSTALL
 from envs.alfworld.game_index import forget

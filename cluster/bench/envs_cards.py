@@ -23,7 +23,7 @@ from cluster.bench.original_cards import (
 from cluster.bench.registry import BenchSettings
 from cluster.bench.result import Findings
 from cluster.bench.timing import Stopwatch, column, interleave
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 
 PART = "gym_cards"
 OURS, ORIGINAL, COLD = "ours", "rebuilt", "ours, cold"

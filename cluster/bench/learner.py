@@ -19,7 +19,7 @@ from cluster.bench.learner_runs import OURS, PLAIN, Training, Update, distance, 
 from cluster.bench.registry import BenchSettings
 from cluster.bench.result import Findings
 from cluster.bench.timing import interleave
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 from learner.products import onednn_is_faster
 
 PPO, SFT, MEMORY, EQUAL = "PPO update", "SFT step", "memory", "relative difference"

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from actors.vocabulary import Vocabulary
-from cluster.env_config import EnvConfig
-from cluster.model_stage import corpus_of, image_sizes, make_demonstrations
+from cluster.config.env import EnvConfig
+from cluster.stages.model import corpus_of, image_sizes, make_demonstrations
 from learner.algorithms.config import PPOConfig
 from learner.backbone import Backbone
 from learner.config import ComputeConfig, LearnerConfig, SFTConfig

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from cluster.config import RayConfig
-from cluster.progress import RunProgress
-from cluster.ray_session import ray_session
+from cluster.record.progress import RunProgress
+from cluster.runtime.ray_session import ray_session
 
 _LOGICAL_CPUS = 2
 

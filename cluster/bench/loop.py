@@ -17,9 +17,9 @@ from cluster.bench.loop_runs import Speed, fine_tuned_model, train_speed
 from cluster.bench.loop_simulated import ASYNCHRONOUS, BOUND, CASES, LOCK_STEP, TWO_VERSIONS, simulate
 from cluster.bench.registry import BenchSettings
 from cluster.bench.result import Findings
-from cluster.env_config import EnvConfig
-from cluster.model_stage import image_sizes, make_demonstrations
-from cluster.progress import RunProgress
+from cluster.config.env import EnvConfig
+from cluster.record.progress import RunProgress
+from cluster.stages.model import image_sizes, make_demonstrations
 from learner.rows import gather_rows
 from learner.tiny.config import TinyVLMConfig
 

@@ -24,8 +24,8 @@ from actors.vocabulary import Vocabulary
 from actors.worker import RolloutWorker
 from cluster.bench.learner_cases import World
 from cluster.bench.learner_plain import PlainPPO
-from cluster.env_config import EnvConfig
-from cluster.model_stage import env_maker, image_sizes
+from cluster.config.env import EnvConfig
+from cluster.stages.model import env_maker, image_sizes
 from learner.config import LearnerConfig
 from learner.rows import gather_rows
 from learner.tiny.config import TinyVLMConfig

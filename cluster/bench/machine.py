@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 
 from cluster.bench.result import Machine
-from cluster.card import hardware, installed, versions
+from cluster.record.card import hardware, installed, versions
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _MORE_PACKAGES = ("pillow", "alfworld", "textworld")

@@ -32,9 +32,9 @@ from cluster.bench.publish_round import (
 from cluster.bench.registry import BenchSettings
 from cluster.bench.result import Findings
 from cluster.bench.timing import interleave
-from cluster.env_config import EnvConfig
-from cluster.model_stage import corpus_of, make_canaries
-from cluster.progress import RunProgress
+from cluster.config.env import EnvConfig
+from cluster.record.progress import RunProgress
+from cluster.stages.model import corpus_of, make_canaries
 from learner.tiny.builder import build_tiny_vlm
 from learner.tiny.config import TinyVLMConfig
 from learner.tiny.corpus import TinyCorpus

@@ -9,8 +9,8 @@ from typing import Any
 from cluster.bench.publish_round import DEADLINE_S, Crew
 from cluster.bench.publish_stream import Span
 from cluster.bench.result import Findings
-from cluster.progress import RunProgress
-from cluster.waiting import get
+from cluster.record.progress import RunProgress
+from cluster.runtime.waiting import get
 from protocol.adapter import CanaryPrompt
 
 PART = "longest gap between tokens"

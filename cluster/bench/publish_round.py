@@ -13,8 +13,8 @@ import ray
 from actors.config import ServerConfig
 from cluster.bench.publish_actors import BenchServer, Exported, Word
 from cluster.bench.publish_stream import Span
-from cluster.processes import end_actor
-from cluster.waiting import get, wait_for
+from cluster.runtime.processes import end_actor
+from cluster.runtime.waiting import get, wait_for
 
 DEADLINE_S = 300.0
 _STOP_S = 30.0

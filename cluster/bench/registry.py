@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from cluster.bench.result import Findings
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 from protocol.errors import ConfigError
 
 

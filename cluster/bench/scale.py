@@ -19,16 +19,16 @@ from cluster.bench.registry import BenchSettings
 from cluster.bench.result import Findings
 from cluster.bench.scale_stub import DEADLINE_S, Plan, StubServer
 from cluster.config import WorkersConfig
-from cluster.env_config import EnvConfig
+from cluster.config.env import EnvConfig
 from cluster.flow.capacity import Capacity
 from cluster.flow.collector import ChunkCollector
-from cluster.model_stage import corpus_of, image_sizes
-from cluster.processes import end_actor
-from cluster.progress import RunProgress
-from cluster.waiting import StopFlag, get
-from cluster.worker_actor import WorkerSpec
-from cluster.worker_memory import MB
-from cluster.worker_pool import WorkerPool
+from cluster.record.progress import RunProgress
+from cluster.runtime.processes import end_actor
+from cluster.runtime.waiting import StopFlag, get
+from cluster.stages.model import corpus_of, image_sizes
+from cluster.workers.actor import WorkerSpec
+from cluster.workers.memory import MB
+from cluster.workers.pool import WorkerPool
 from learner.tiny.builder import build_tiny_vlm
 from learner.tiny.config import TinyVLMConfig
 from learner.tiny.corpus import TinyCorpus

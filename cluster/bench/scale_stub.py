@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from actors.sampler import Sample, SampleRequest
 from actors.scripted import ScriptedSampler
 from actors.vocabulary import Vocabulary
-from cluster.mailbox import Batch, Mailbox, Reply
+from cluster.servers.mailbox import Batch, Mailbox, Reply
 
 DEADLINE_S = 300.0
 """Longest wait for anything in this benchmark, in seconds."""

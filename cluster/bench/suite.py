@@ -15,8 +15,8 @@ from cluster.bench.machine import describe_machine
 from cluster.bench.registry import BENCHMARKS, BenchSettings, find
 from cluster.bench.result import BenchResult
 from cluster.bench.tables import print_result
-from cluster.progress import RunProgress
-from cluster.run_dir import write_json
+from cluster.record.progress import RunProgress
+from cluster.record.run_dir import write_json
 
 FOLDER = Path(".bench")
 """Where results go that nobody named a place for; git ignores it."""

@@ -32,9 +32,9 @@ from cluster.bench.transport_rows import (
     ROOMS,
     Case,
 )
-from cluster.processes import end_actor
-from cluster.progress import RunProgress
-from cluster.waiting import get
+from cluster.record.progress import RunProgress
+from cluster.runtime.processes import end_actor
+from cluster.runtime.waiting import get
 
 COLUMN, ROWS, STEPS = "frame column", "rows", "a batch's way, step by step"
 MEMCPY, COPIED = "memcpy", "Arrow, every frame copied out"

@@ -15,7 +15,7 @@ import pyarrow as pa
 import ray
 
 from cluster.bench.transport_rows import FRAMES, OURS, Case, build_world
-from cluster.waiting import wait_for
+from cluster.runtime.waiting import wait_for
 from learner.rows import gather_rows
 from protocol.codec import TrajectoryBatch, decode_frames, encode
 
@@ -90,7 +90,7 @@ class Receiver:
     """Takes rows by reference; stands for the learner."""
 
     def take(self, references: Sequence[ray.ObjectRef], copy_frames: bool = False) -> Arrival:
-        """Fetch one object, as `cluster.learner_actor` fetches batches, and make rows or frames of it."""
+        """Fetch one object, as `cluster.learners.actor` fetches batches, and make rows or frames of it."""
         began_s = time.perf_counter()
         (received,) = wait_for(references, "rows of the benchmark", _DEADLINE_S)
         got_s = time.perf_counter()

@@ -11,8 +11,8 @@ from ray.exceptions import ActorDiedError, RayActorError
 
 from actors.report import RolloutReport
 from cluster.flow.capacity import Capacity
-from cluster.waiting import get
-from cluster.worker_pool import WorkerPool
+from cluster.runtime.waiting import get
+from cluster.workers.pool import WorkerPool
 
 ORDERS_PER_WORKER = 2
 """Chunks that a worker is to deliver next: while it hands one over, its environments already play for the other."""

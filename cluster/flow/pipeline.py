@@ -12,8 +12,8 @@ from typing import Any
 from cluster.driver import Driver
 from cluster.flow.capacity import Capacity
 from cluster.flow.collector import Chunk, ChunkCollector
-from cluster.metrics import rollout_metrics
-from cluster.processes import ask_learner
+from cluster.record.metrics import rollout_metrics
+from cluster.runtime.processes import ask_learner
 from learner.algorithms.config import CRITIC_ALGORITHMS
 from protocol.errors import DeadlineExceeded
 

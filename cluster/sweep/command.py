@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from cluster.config import load_config
-from cluster.progress import RunProgress
-from cluster.run_dir import write_json
+from cluster.record.progress import RunProgress
+from cluster.record.run_dir import write_json
 from cluster.sweep.outcome import Outcome, outcome_of
 from cluster.sweep.table import table_of, to_json
 from cluster.sweep.variants import Variant, expand

@@ -12,7 +12,7 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
-from cluster.run_dir import RunDir
+from cluster.record.run_dir import RunDir
 from cluster.sweep.variants import Variant
 
 POINTS = ("before_greedy", "after_greedy", "before_sampled", "after_sampled")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 
 from actors.vocabulary import banned_token_ids
-from cluster.trajectory_files import read_frames
+from cluster.record.trajectory_files import read_frames
 from learner.backbone import Backbone
 from learner.batching import collate_tokens, microbatches, pad_right
 from learner.config import ComputeConfig

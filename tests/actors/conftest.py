@@ -16,7 +16,7 @@ def tiny_folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family
 
     # Here, so that tests without a model folder start without torch.
     from cluster.config import EnvConfig
-    from cluster.model_stage import corpus_of
+    from cluster.stages.model import corpus_of
     from learner.tiny.builder import build_tiny_vlm
     from learner.tiny.corpus import TinyCorpus
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cluster import cli
-from cluster.run_dir import RunDir
-from cluster.worker_actor import WorkerSpec
+from cluster.record.run_dir import RunDir
+from cluster.workers.actor import WorkerSpec
 from tests.cluster.pools import scripted_session
 from tests.cluster.running import LOCAL, run
 

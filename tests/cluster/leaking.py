@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from actors.sampler import Sample, SampleRequest
-from cluster.mailbox import Batch, Mailbox, Reply
+from cluster.servers.mailbox import Batch, Mailbox, Reply
 from tests.actors.counting import CountingEnv, CountingSampler, CountingTask, moody
 
 LEAK_BYTES = 2_000_000

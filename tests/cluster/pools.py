@@ -10,13 +10,13 @@ from typing import Any
 import ray
 
 from cluster.config import RayConfig, WorkersConfig
-from cluster.env_config import EnvConfig
-from cluster.model_stage import corpus_of
-from cluster.processes import end_actor
-from cluster.ray_session import ray_session
-from cluster.waiting import StopFlag
-from cluster.worker_actor import WorkerSpec
-from cluster.worker_pool import WorkerPool
+from cluster.config.env import EnvConfig
+from cluster.runtime.processes import end_actor
+from cluster.runtime.ray_session import ray_session
+from cluster.runtime.waiting import StopFlag
+from cluster.stages.model import corpus_of
+from cluster.workers.actor import WorkerSpec
+from cluster.workers.pool import WorkerPool
 from learner.tiny.builder import build_tiny_vlm
 from learner.tiny.config import TinyVLMConfig
 from learner.tiny.corpus import TinyCorpus

@@ -12,9 +12,9 @@ import ray
 
 from cluster import cli, evaluate_command
 from cluster.config import default_config, save_config
-from cluster.env_config import EnvConfig
+from cluster.config.env import EnvConfig
 from cluster.evaluation import Panel, evaluate
-from cluster.run_dir import RunDir
+from cluster.record.run_dir import RunDir
 from protocol.errors import AdapterRejected
 from tests.cluster.printed import plain
 from tests.cluster.results import episode

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.config import default_config
-from cluster.env_config import ComponentConfig, EnvConfig, PromptConfig
+from cluster.config.env import ComponentConfig, EnvConfig, PromptConfig
 from cluster.evaluation import EvaluationResult, Panel, evaluate, wilson_interval
 from protocol.episode import EpisodeResult
 from tests.cluster.results import LOST, episode

@@ -16,15 +16,15 @@ import ray
 
 from actors.vocabulary import banned_token_ids
 from cluster.config import RayConfig, ServersConfig, WorkersConfig
-from cluster.env_config import EnvConfig
-from cluster.learner_actor import spawn_learner
-from cluster.model_stage import corpus_of, make_canaries
-from cluster.processes import ask_learner
-from cluster.ray_session import ray_session
-from cluster.server_pool import ServerPool
-from cluster.waiting import StopFlag, get
-from cluster.worker_actor import WorkerSpec
-from cluster.worker_pool import WorkerPool
+from cluster.config.env import EnvConfig
+from cluster.learners.actor import spawn_learner
+from cluster.runtime.processes import ask_learner
+from cluster.runtime.ray_session import ray_session
+from cluster.runtime.waiting import StopFlag, get
+from cluster.servers.pool import ServerPool
+from cluster.stages.model import corpus_of, make_canaries
+from cluster.workers.actor import WorkerSpec
+from cluster.workers.pool import WorkerPool
 from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.tiny.builder import build_tiny_vlm

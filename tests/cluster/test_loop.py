@@ -10,7 +10,7 @@ from peft import PeftModel
 from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
 from transformers import AutoModelForImageTextToText
 
-from cluster.trajectory_files import read_frames, read_steps
+from cluster.record.trajectory_files import read_frames, read_steps
 from protocol.schema import STEP_SCHEMA, VERSION_KEY
 from tests.cluster.conftest import UPDATES, FinishedRun
 from tests.cluster.running import run

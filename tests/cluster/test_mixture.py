@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cluster.run_dir import RunDir
-from cluster.trajectory_files import read_steps
+from cluster.record.run_dir import RunDir
+from cluster.record.trajectory_files import read_steps
 from tests.cluster.running import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(400)]

@@ -165,7 +165,7 @@ def test_a_mixture_tells_what_each_episode_plays():
 
 
 def test_an_expert_without_an_answer_is_named():
-    adapter = "env.adapter=tests.cluster.test_model_stage:Mute"
+    adapter = "env.adapter=tests.cluster.stages.test_model:Mute"
     with pytest.raises(ExpertFailed, match="knows no answer here: not a word"):
         played("expert", adapter, env_id="docs.examples.dots:DotEnv")
     assert "terminated after 3 steps" in played("random", adapter, env_id="docs.examples.dots:DotEnv")

@@ -4,7 +4,7 @@ import pytest
 
 from cluster.config import default_config, save_config
 from cluster.preflight import check_before_start, check_same_run
-from cluster.run_dir import RunDir
+from cluster.record.run_dir import RunDir
 from protocol.errors import ConfigError
 
 STAGES = ["stages.read.kind=rl", "stages.prefer.kind=dpo", "stages.act.kind=rl"]

@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from cluster.run_dir import RunDir
+from cluster.record.run_dir import RunDir
 from tests.cluster.conftest import FinishedRun
 from tests.cluster.running import LOCAL, finish, interrupt, processes_below, run, start, wait_for_text
 

@@ -6,7 +6,7 @@ import pytest
 from ray import tune
 
 from cluster.config import RayConfig
-from cluster.ray_session import ray_session
+from cluster.runtime.ray_session import ray_session
 from cluster.trainable import CroupierTrainable
 from tests.cluster.running import LOCAL
 

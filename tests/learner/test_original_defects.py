@@ -1,7 +1,7 @@
 """The defects of RL4VLM's training loop stay absent; Q-numbers name them in docs/method.md.
 
 Those of the rollout have their tests there: Q-20 (stale prompt) in tests/actors/test_slot.py, Q-25 (equal seeds
-everywhere) and Q-27 (steps counted per process) in tests/actors/test_worker.py and tests/cluster/test_flow.py.
+everywhere) and Q-27 (steps counted per process) in tests/actors/test_worker.py and tests/cluster/flow/test_capacity.py.
 """
 
 from dataclasses import replace

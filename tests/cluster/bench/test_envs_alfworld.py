@@ -10,7 +10,7 @@ from cluster.bench.envs_alfworld import PARSED_ANEW, REMEMBERED, measure_alfworl
 from cluster.bench.fresh_process import FreshProcess
 from cluster.bench.registry import BenchSettings
 from cluster.bench.result import Findings
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 from tests.cluster.bench import probes
 
 DEADLINE_S = 100.0

@@ -7,7 +7,7 @@ from cluster.bench.envs_cards import COLD, GAMES, ORIGINAL, OURS, measure_cards
 from cluster.bench.envs_play import first_resets, play, play_expert, timed_walk
 from cluster.bench.registry import BenchSettings
 from cluster.bench.result import Findings
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 
 QUICK = BenchSettings(quick=True)
 

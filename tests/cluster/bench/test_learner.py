@@ -10,7 +10,7 @@ from cluster.bench.learner import measure
 from cluster.bench.learner_cases import PPO_SETTINGS, Case, build_world, sampled_rows
 from cluster.bench.learner_runs import OURS, PLAIN, Training, Update, distance, peak_mib, train, update
 from cluster.bench.registry import BenchSettings
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 
 CASE = Case("EZPoints", "0.34M")
 """Its responses differ in length."""

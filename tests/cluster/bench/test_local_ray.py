@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from cluster.bench import local_ray as module
 from cluster.bench.local_ray import local_ray
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 
 
 def test_no_cluster_is_joined_and_ray_ends_with_the_block(monkeypatch):

@@ -26,7 +26,7 @@ from cluster.bench.loop_simulated import (
 )
 from cluster.bench.registry import BenchSettings
 from cluster.bench.virtual_time import run_virtually
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 from tests.cluster.bench import test_learner
 
 EVEN = Times("even", rows=64, workers=2, slots=8, env_s=0.0, spread=0.0, mean_tokens=9.5, row_step_s=0.0, publish_s=0.0)

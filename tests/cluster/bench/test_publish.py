@@ -10,7 +10,7 @@ from cluster.bench.publish import REAL, STUB_SERVERS, STUB_SIZES_MB, STUBS, WHOL
 from cluster.bench.publish_round import Parts, Published
 from cluster.bench.publish_stream import Span
 from cluster.bench.registry import BenchSettings
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 
 
 class FakeCrew:

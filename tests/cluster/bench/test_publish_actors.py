@@ -8,8 +8,8 @@ import pytest
 from actors.config import ServerConfig
 from cluster.bench.publish_actors import STUB, VLLM, BenchLearner, BenchServer, StubLearner
 from cluster.bench.publish_stream import Span
-from cluster.env_config import EnvConfig
-from cluster.model_stage import corpus_of, make_canaries
+from cluster.config.env import EnvConfig
+from cluster.stages.model import corpus_of, make_canaries
 from learner.tiny.builder import build_tiny_vlm
 from learner.tiny.config import TinyVLMConfig
 from learner.tiny.corpus import TinyCorpus

@@ -7,7 +7,7 @@ from cluster.bench.publish_gap import EXPORTING, PART, REPEATS, SERVING, WITHOUT
 from cluster.bench.publish_round import Parts, Published
 from cluster.bench.publish_stream import Span
 from cluster.bench.result import Findings
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 from protocol.adapter import CanaryPrompt
 
 

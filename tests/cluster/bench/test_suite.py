@@ -13,7 +13,7 @@ from cluster.bench import suite
 from cluster.bench.registry import Benchmark, BenchSettings
 from cluster.bench.result import BenchResult
 from cluster.bench.suite import bench, bench_all, run_benchmark
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 from protocol.errors import ConfigError
 from tests.cluster.bench.findings import some_findings
 

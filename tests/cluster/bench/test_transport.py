@@ -9,7 +9,7 @@ from cluster.bench.registry import BenchSettings
 from cluster.bench.transport import COLUMN, COPIED, MEMCPY, ROWS, STEPS, Journey, measure
 from cluster.bench.transport_actors import Arrival
 from cluster.bench.transport_rows import ARRAYS, CARDS, FORMS, FRAMES, OURS, PICTURES, PNG, ROOMS, Case
-from cluster.progress import RunProgress
+from cluster.record.progress import RunProgress
 
 TOTAL_S = {OURS: 0.01, FRAMES: 0.008, PNG: 0.21, PICTURES: 0.15, ARRAYS: 0.02}
 

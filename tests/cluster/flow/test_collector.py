@@ -13,10 +13,10 @@ import ray
 
 from cluster.flow.capacity import Capacity
 from cluster.flow.collector import Chunk, ChunkCollector
-from cluster.waiting import get
-from cluster.worker_actor import WorkerSpec
-from cluster.worker_memory import MB
-from cluster.worker_pool import WorkerPool
+from cluster.runtime.waiting import get
+from cluster.workers.actor import WorkerSpec
+from cluster.workers.memory import MB
+from cluster.workers.pool import WorkerPool
 from protocol.codec import decode_steps
 from protocol.errors import WorkerDied
 from protocol.trajectory import Step

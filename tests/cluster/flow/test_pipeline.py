@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cluster.run_dir import RunDir
-from cluster.trajectory_files import read_steps
+from cluster.record.run_dir import RunDir
+from cluster.record.trajectory_files import read_steps
 from tests.cluster.running import LOCAL, finish, interrupt, start, wait_for_text
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(700)]

@@ -1,0 +1,1 @@
+"""Commands around ALFWorld: its data, generated scenes."""

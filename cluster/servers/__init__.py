@@ -1,0 +1,1 @@
+"""Inference servers as Ray actors, and the way of requests to them."""
