@@ -6,6 +6,7 @@ is dead: a live Ray actor around a dead engine would be retried for ever, a dead
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Sequence
@@ -44,21 +45,23 @@ class ServerActor:
         self._server = build_server(model, config, server_id, self._exit)
         self._capacity = config.max_num_seqs
         self._mailbox = Mailbox(self._server.sample_batch, self._crowding, config.request_timeout_s)
+        self._turn = asyncio.Lock()
+        """Of whoever starts the engine or changes its versions: several may want to bring a restarted server back at
+        once, and a version that is published meanwhile must come after those of before."""
         self._info: ServerInfo | None = None
         self._cause_of_death: str | None = None
 
     async def start(self) -> ServerInfo:
         """Start the engine; a second call returns what the first found."""
-        self._check_alive()
-        if self._info is None:
-            self._info = await self._server.start()
-        return self._info
+        async with self._turn:
+            return await self._start()
 
     async def resync(self, packages: Sequence[ray.ObjectRef]) -> None:
         """Start again after a crash, then take every live adapter, each with its canaries, before serving."""
-        await self.start()
-        for package in packages:
-            await self._server.publish(await package)
+        async with self._turn:
+            await self._start()
+            for package in packages:
+                await self._server.publish(await package)
 
     async def sample_batch(self, requests: Sequence[SampleRequest]) -> list[Sample]:
         """See `InferenceServer.sample_batch`."""
@@ -73,12 +76,14 @@ class ServerActor:
     async def publish(self, package: AdapterPackage) -> Acknowledgement:
         """See `InferenceServer.publish`."""
         self._check_started()
-        return await self._server.publish(package)
+        async with self._turn:
+            return await self._server.publish(package)
 
     async def retire(self, policy_version: int) -> None:
         """See `InferenceServer.retire`."""
         self._check_started()
-        await self._server.retire(policy_version)
+        async with self._turn:
+            await self._server.retire(policy_version)
 
     async def score(
         self,
@@ -100,6 +105,12 @@ class ServerActor:
     async def stop(self) -> None:
         """Stop the engine and its processes."""
         await self._server.stop()
+
+    async def _start(self) -> ServerInfo:
+        self._check_alive()
+        if self._info is None:
+            self._info = await self._server.start()
+        return self._info
 
     def _crowding(self) -> float:
         return max(0, self._server.in_flight - self._capacity) / self._capacity
