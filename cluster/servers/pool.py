@@ -150,7 +150,7 @@ class ServerPool:
                 self._meters[index] = now
                 if now[1] > before[1]:  # a restarted server counts from 0 again
                     passed_s += now[1] - before[1]
-                    idle_s += now[1] - before[1] - (now[0] - before[0])
+                    idle_s += max(0.0, now[1] - before[1] - (now[0] - before[0]))
         return idle_s / passed_s if passed_s else math.nan
 
     def supervise(self) -> None:
