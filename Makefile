@@ -21,7 +21,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # Several processes share the cores: without this each one starts a thread per core.
 export OMP_NUM_THREADS ?= 1
 
-SHARED_AMONG := --numprocesses=$(JOBS) --dist=loadgroup
+SHARED_AMONG := --numprocesses=$(JOBS) --dist=loadfile
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -18,21 +18,9 @@ for _name, _value in OFFLINE_AND_QUIET.items():
     os.environ.setdefault(_name, _value)
 
 
-SHARED = "finished_run"
-"""A fixture that takes minutes: all files that use it go to the same process when tests are shared among several."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    group_by_file(items)
     if shutil.which("nvidia-smi") is not None:
         return
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
-
-
-def group_by_file(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, and of all files around one expensive fixture, in one process (pytest-xdist)."""
-    shared = {item.path for item in items if SHARED in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(SHARED if item.path in shared else str(item.path)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from cluster import cli
 from cluster.record.run_dir import RunDir
@@ -41,10 +42,23 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    """The whole local recipe through the command line: real Ray, real vLLM, deterministic."""
-    folder: Path = tmp_path_factory.mktemp("loop")
-    output = run(
+def finished_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> FinishedRun:
+    """The whole local recipe through the command line: real Ray, real vLLM, deterministic.
+
+    Made once, also where several processes share the tests: the others wait for it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder: Path = (base if worker_id == "master" else base.parent) / "loop"
+    with FileLock(f"{folder}.lock", timeout=900):
+        if not (folder / "done").is_file():
+            folder.mkdir(exist_ok=True)
+            _run_local_recipe(folder)
+            (folder / "done").touch()
+    return FinishedRun(RunDir(folder / "loop"), (folder / "output.txt").read_text())
+
+
+def _run_local_recipe(folder: Path) -> None:
+    run(
         "train",
         LOCAL,
         f"runs_dir={folder}",
@@ -55,7 +69,6 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
         log=folder / "output.txt",
         deadline_s=600,
     )
-    return FinishedRun(RunDir(folder / "loop"), output)
 
 
 @pytest.fixture(scope="module")
