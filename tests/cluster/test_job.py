@@ -36,6 +36,7 @@ def head(tmp_path: Path) -> Iterator[str]:
         "--include-dashboard=true",
         "--disable-usage-stats",
         f"--ray-client-server-port={free_port()}",
+        f"--dashboard-agent-listen-port={free_port()}",  # another Ray of this machine may have the usual one
     ]
     log = tmp_path / "head.txt"
     with log.open("wb") as output:
