@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ class Chunk:
 @dataclass(frozen=True, slots=True)
 class _Order:
     name: int
+    share: int
+    """Which content was ordered; the same again after a loss."""
     worker: int
     batch: ray.ObjectRef
     report: ray.ObjectRef
@@ -61,12 +64,11 @@ class ChunkCollector:
         self._orders: dict[ray.ObjectRef, _Order] = {}
         self._lost: list[int] = []
         """Shares of workers that died: their content is ordered again."""
-        self._ordered = 0
-        self._shares: dict[int, int] = {}
+        self._names = itertools.count()
+        self._fresh_shares = itertools.count()
         self._coming_back: dict[ray.ObjectRef, int] = {}
         self._outgrown: set[int] = set()
         self._chunks: dict[int, Chunk] = {}
-        self._next_share = 0
 
     def tend(self, timeout_s: float) -> None:
         """Take in what has arrived, waiting at most so long for the first arrival, and order what may begin.
@@ -106,13 +108,11 @@ class ChunkCollector:
             if not loads or min(loads.values()) >= ORDERS_PER_WORKER:
                 return
             worker = min(loads, key=loads.__getitem__)
-            share = self._lost.pop(0) if self._lost else self._next_share
-            self._next_share = max(self._next_share, share + 1)
-            name, self._ordered = self._ordered, self._ordered + 1
+            share = self._lost.pop(0) if self._lost else next(self._fresh_shares)
+            name = next(self._names)
             self._capacity.begin(name, self._chunk_rows)
-            self._shares[name] = share
             refs = self._workers.order(worker, self._share_of(share), self._capacity.version, self._temperature)
-            order = _Order(name, worker, *refs)
+            order = _Order(name, share, worker, *refs)
             self._orders[order.report] = order
 
     def _loads(self) -> dict[int, int]:
@@ -133,7 +133,6 @@ class ChunkCollector:
                 self._coming_back[self._workers.replace(order.worker, error)] = order.worker
             return
         self._chunks[order.name] = Chunk(order.batch, report)
-        self._shares.pop(order.name)
         self._capacity.arrive(order.name)
         if self._workers.outgrown(order.worker, report):
             self._outgrown.add(order.worker)
@@ -142,7 +141,7 @@ class ChunkCollector:
             self._coming_back[self._workers.restart(order.worker)] = order.worker
 
     def _lose(self, order: _Order) -> None:
-        self._lost.append(self._shares.pop(order.name))
+        self._lost.append(order.share)
         self._capacity.lose(order.name)
         self._workers.lost_rollouts += 1
 

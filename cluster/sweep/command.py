@@ -20,6 +20,9 @@ from protocol.errors import ConfigError
 
 RESULT_FILE = "sweep.json"
 
+STOP_DEADLINE_S = 120.0
+"""How long an interrupted run may take for its checkpoint and the end of its processes, in seconds."""
+
 
 def sweep(config: str, overrides: Sequence[str], axes: Sequence[str], console: Console | None = None) -> list[Outcome]:
     """Run all variants of a recipe below `runs_dir/NAME-sweep/`; those that are done already are not run again.
@@ -63,7 +66,19 @@ def _run(config: str, overrides: Sequence[str], variant: Variant, folder: Path, 
     if (run / "config.yaml").is_file():
         words = [sys.executable, "-m", "cluster", "train", str(run / "config.yaml"), f"resume={run}"]
     with log.open("ab") as output:
-        code = subprocess.run(words, stdout=output, stderr=subprocess.STDOUT).returncode
+        code = _finish(subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT))
     if code:
         progress.say(f"{variant.folder}: ended with exit code {code}, see {log}")
     return outcome_of(variant, run)
+
+
+def _finish(process: subprocess.Popen[bytes]) -> int:
+    """Exit code of a run. Ctrl-C reaches it as well: it is left to end by itself before the sweep does."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        try:
+            process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise

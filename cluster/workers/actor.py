@@ -88,21 +88,21 @@ class WorkerActor:
     ) -> tuple[TrajectoryBatch, RolloutReport, dict[str, Any]]:
         """See `RolloutWorker.collect`; the state to resume from comes third."""
         batch, report = await self._worker.collect(num_steps, policy_version, temperature)
-        return batch, replace(report, rss_bytes=own_memory_bytes()), self._state_dict()
+        return batch, _with_memory(report), self._state_dict()
 
     async def stream(
         self, num_steps: int, policy_version: int, temperature: float
     ) -> tuple[TrajectoryBatch, RolloutReport]:
         """See `StreamingWorker.stream`."""
         batch, report = await self._worker.stream(num_steps, policy_version, temperature)
-        return batch, replace(report, rss_bytes=own_memory_bytes())
+        return batch, _with_memory(report)
 
     async def stream_episodes(
         self, seeds: Sequence[int], policy_version: int, temperature: float
     ) -> tuple[TrajectoryBatch, RolloutReport]:
         """See `StreamingWorker.stream_episodes`."""
         batch, report = await self._worker.stream_episodes(seeds, policy_version, temperature)
-        return batch, replace(report, rss_bytes=own_memory_bytes())
+        return batch, _with_memory(report)
 
     async def advance_to(self, policy_version: int) -> None:
         """Name this version in the requests of streams from now on: every server has acknowledged it."""
@@ -117,7 +117,7 @@ class WorkerActor:
     ) -> tuple[TrajectoryBatch, RolloutReport, dict[str, Any]]:
         """See `RolloutWorker.collect_episodes`; the state to resume from comes third."""
         batch, report = await self._worker.collect_episodes(seeds, policy_version, temperature)
-        return batch, replace(report, rss_bytes=own_memory_bytes()), self._state_dict()
+        return batch, _with_memory(report), self._state_dict()
 
     async def run_episodes(self, seeds: Sequence[int], policy_version: int, temperature: float) -> list[EpisodeResult]:
         """See `RolloutWorker.run_episodes`."""
@@ -158,6 +158,10 @@ class WorkerActor:
     def _rename(self, worker_id: str) -> None:
         self._worker.close()
         self._worker = self._build(worker_id)
+
+
+def _with_memory(report: RolloutReport) -> RolloutReport:
+    return replace(report, rss_bytes=own_memory_bytes())
 
 
 def _process_suffix() -> str:

@@ -190,9 +190,7 @@ class WorkerPool:
         Raises:
             WorkerDied: It will not be: the restart budget is spent.
         """
-        self._deaths[index] += 1
-        if isinstance(error, ActorDiedError):
-            raise self._gone(index, error)
+        self._count_death(index, error)
         return self.handles[index].ping.remote()
 
     def run_episodes(
@@ -260,13 +258,16 @@ class WorkerPool:
         Raises:
             WorkerDied: It will not: the restart budget is spent, or rebuilding takes too long.
         """
-        self._deaths[index] += 1
+        self._count_death(index, error)
         try:
-            if isinstance(error, ActorDiedError):
-                raise error
             call_when_rebuilt(self.handles[index].ping.remote, f"worker-{index} to be rebuilt", RESTART_DEADLINE_S)
         except RayActorError as final:
             raise self._gone(index, final) from final
+
+    def _count_death(self, index: int, error: RayActorError) -> None:
+        self._deaths[index] += 1
+        if isinstance(error, ActorDiedError):
+            raise self._gone(index, error) from error
 
     def _gone(self, index: int, error: RayActorError) -> WorkerDied:
         return WorkerDied(
@@ -281,6 +282,9 @@ class WorkerPool:
     def restart(self, index: int) -> ray.ObjectRef:
         """Start an idle worker anew below the memory cap; a call that is answered when it stands where it stood."""
         state = get(self.handles[index].state_dict.remote(), f"the state of worker-{index}", self._deadline_s)
+        return self._restart_from(index, state)
+
+    def _restart_from(self, index: int, state: dict[str, Any]) -> ray.ObjectRef:
         end_actor(self.handles[index])
         self.handles[index] = self._spawn(index)
         self.recycled += 1
@@ -294,10 +298,7 @@ class WorkerPool:
         """Replace the workers whose report is above the memory cap; nobody waits for their successors here."""
         for index in sorted(self._cap.outgrown({i: report.rss_bytes for i, (report, _) in results.items()})):
             _, state = results[index]
-            end_actor(self.handles[index])
-            self.handles[index] = self._spawn(index)
-            self._successors[index] = self.handles[index].take_over.remote(state)
-            self.recycled += 1
+            self._successors[index] = self._restart_from(index, state)
 
     def _await_recycled(self, deadline_s: float, meanwhile: Callable[[], None] | None) -> None:
         """Wait until the workers that replace recycled ones stand where those stood."""

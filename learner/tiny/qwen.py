@@ -34,6 +34,12 @@ def image_token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {f"{name}_id": token_id(tokenizer, token) for name, token in MARKUP.image_tokens.items()}
 
 
+def whole_config(text: dict[str, Any], vision: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """Arguments of a family's configuration class, from its two parts."""
+    parts = {"text_config": text, "vision_config": vision, **image_token_ids(tokenizer)}
+    return {**parts, "tie_word_embeddings": True, "dtype": "float32"}
+
+
 def text_config(
     config: TinyVLMConfig, tokenizer: PreTrainedTokenizerFast, rope_sections: tuple[int, int, int]
 ) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from learner.tiny.config import TinyVLMConfig
 from learner.tiny.qwen import (
     MARKUP,
     consecutive_sections,
-    image_token_ids,
     processor_parts,
     text_config,
     vision_config,
+    whole_config,
 )
 from learner.tiny.recipe import Recipe
 
@@ -29,14 +29,7 @@ def _model(config: TinyVLMConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5
         "out_hidden_size": config.hidden_size,
         "fullatt_block_indexes": list(range(config.vision_layers)),
     }
-    model_config = Qwen2_5_VLConfig(
-        text_config=text,
-        vision_config=vision,
-        tie_word_embeddings=True,
-        dtype="float32",
-        **image_token_ids(tokenizer),
-    )
-    return Qwen2_5_VLForConditionalGeneration(model_config)
+    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**whole_config(text, vision, tokenizer)))
 
 
 def _processor(config: TinyVLMConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:

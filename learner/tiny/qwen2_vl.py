@@ -13,10 +13,10 @@ from learner.tiny.config import TinyVLMConfig
 from learner.tiny.qwen import (
     MARKUP,
     consecutive_sections,
-    image_token_ids,
     processor_parts,
     text_config,
     vision_config,
+    whole_config,
 )
 from learner.tiny.recipe import Recipe
 
@@ -30,14 +30,7 @@ def _model(config: TinyVLMConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen2VL
         # Of what leaves the tower: the text model's width, whatever the name says.
         "hidden_size": config.hidden_size,
     }
-    model_config = Qwen2VLConfig(
-        text_config=text,
-        vision_config=vision,
-        tie_word_embeddings=True,
-        dtype="float32",
-        **image_token_ids(tokenizer),
-    )
-    return Qwen2VLForConditionalGeneration(model_config)
+    return Qwen2VLForConditionalGeneration(Qwen2VLConfig(**whole_config(text, vision, tokenizer)))
 
 
 def _processor(config: TinyVLMConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen2VLProcessor:

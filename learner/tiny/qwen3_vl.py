@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from learner.tiny.config import IMAGE_TOKEN_PX, TinyVLMConfig
-from learner.tiny.qwen import MARKUP, MERGE, image_token_ids, processor_parts, text_config, vision_config
+from learner.tiny.qwen import MARKUP, MERGE, processor_parts, text_config, vision_config, whole_config
 from learner.tiny.recipe import Recipe
 
 
@@ -28,14 +28,7 @@ def _model(config: TinyVLMConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3VL
         # The n-th of these vision layers feeds the n-th text layer.
         "deepstack_visual_indexes": list(range(min(config.vision_layers, config.layers))),
     }
-    model_config = Qwen3VLConfig(
-        text_config=text,
-        vision_config=vision,
-        tie_word_embeddings=True,
-        dtype="float32",
-        **image_token_ids(tokenizer),
-    )
-    return Qwen3VLForConditionalGeneration(model_config)
+    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(**whole_config(text, vision, tokenizer)))
 
 
 def _processor(config: TinyVLMConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
