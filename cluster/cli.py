@@ -58,11 +58,12 @@ def sweep(
     vary: Annotated[
         list[str] | None, typer.Option(help="key=value,value,...: one run for each; values of seed are repeats")
     ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; wall clocks compare only with 1")] = 1,
 ) -> None:
     """Run a recipe several times, once for every combination of values, and compare the runs in one table."""
     from cluster.sweep.command import sweep as run
 
-    if any(outcome.results is None for outcome in run(config, overrides or [], vary or ["seed=0,1,2"])):
+    if any(outcome.results is None for outcome in run(config, overrides or [], vary or ["seed=0,1,2"], jobs=jobs)):
         raise typer.Exit(1)
 
 
