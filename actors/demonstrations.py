@@ -23,7 +23,7 @@ from actors.slot import EnvSlot
 from envs.base import TaskAdapter, check_noise
 from protocol.adapter import CanaryPrompt
 from protocol.codec import TrajectoryBatch, encode
-from protocol.errors import ExpertFailed
+from protocol.errors import ConfigError, ExpertFailed
 from protocol.trajectory import DEMONSTRATION_VERSION, NO_DIGEST
 
 MAX_SILENT_EPISODES = 100
@@ -76,6 +76,7 @@ def demonstrate(
     num_steps: int,
     noise: float,
     seed: int,
+    mistakes: float = 0.0,
     run_id: str = "demonstrations",
 ) -> Demonstrations:
     """Play `num_steps` steps of the task's scripted expert, in whole episodes but the last.
@@ -86,19 +87,29 @@ def demonstrate(
         num_steps: Steps to play; each makes a row.
         noise: Probability that a demonstrated action is a uniformly random legal one.
         seed: Source of every draw.
+        mistakes: Probability that the task's own mistake is played instead: a row that is not legal, which
+            fine-tuning leaves out, in front of one that tells what to do then.
 
     Raises:
-        ValueError: `noise` is outside [0, 1].
+        ValueError: `noise` or `mistakes` is outside [0, 1].
+        ConfigError: The task has no mistakes to play.
         ExpertFailed: The expert knows nothing to say in any episode.
     """
     check_noise(noise)
+    check_noise(mistakes)
     env, adapter = make_env()
+    if mistakes and type(adapter).mistake is TaskAdapter.mistake:
+        env.close()
+        raise ConfigError(
+            f"demonstrations.mistakes is {mistakes:g}, but {adapter.env_id} has no mistakes to show.",
+            "set it to 0, or write the adapter's mistake()",
+        )
     identity, patience = SlotIdentity(run_id, "expert", 0, seed), Patience()
     with closing(EnvSlot(env, adapter, encoder, FrameEncoder(), identity)) as slot:
         slot.reset()
         steps = 0
         while steps < num_steps:
-            text = _answer(slot, patience, noise)
+            text = _answer(slot, patience, noise, mistakes)
             if text is None:
                 slot.cut()
                 slot.reset()
@@ -135,11 +146,13 @@ def canary_prompts(
     return tuple(prompts)
 
 
-def _answer(slot: EnvSlot, patience: Patience, noise: float) -> str | None:
+def _answer(slot: EnvSlot, patience: Patience, noise: float, mistakes: float) -> str | None:
     """The expert's response to the slot's state; None where it knows none, which ends the episode."""
     adapter = slot.state.adapter
     try:
         text = adapter.expert(slot.state.info, slot.draw("expert"), noise)
+        if mistakes and (rng := slot.draw("mistake")).random() < mistakes:
+            text = adapter.mistake(slot.state.info, rng) or text
     except ValueError as error:
         patience.give_up(adapter, error)
         return None

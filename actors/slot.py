@@ -30,7 +30,7 @@ from protocol.errors import CheckpointError, EnvironmentFailed, RequestRefused
 from protocol.row_info import ENVIRONMENT_REWARD, RECOGNIZED, SUCCESS, TRUTH
 from protocol.trajectory import EndReason, Step
 
-PURPOSES = ("reset", "sample", "fallback", "expert")
+PURPOSES = ("reset", "sample", "fallback", "expert", "mistake")
 """What a slot draws random numbers for; each use has its own stream."""
 
 MAX_CONSECUTIVE_FAILURES = 3

@@ -113,6 +113,13 @@ class TaskAdapter(ABC):
                 no answer to it; a demonstration ends there.
         """
 
+    def mistake(self, info: Mapping[str, Any], rng: np.random.Generator) -> str | None:
+        """A whole response, as `expert` writes one, whose action is not legal; None (default) if there is none to show.
+
+        Demonstrations play mistakes so that what follows one is seen, and never teach them.
+        """
+        return None
+
     def fallback(self, value: str, info: Mapping[str, Any]) -> str | None:
         """What is played where a response names no legal action, in the form that `env_action` takes.
 

@@ -148,6 +148,10 @@ class MixtureTask(TaskAdapter):
         """The component's."""
         return self.component(info).expert(info, rng, noise)
 
+    def mistake(self, info: Mapping[str, Any], rng: np.random.Generator) -> str | None:
+        """The component's."""
+        return self.component(info).mistake(info, rng)
+
     def recognition(self, info: Mapping[str, Any]) -> dict[str, str]:
         """The component's."""
         return self.component(info).recognition(info)

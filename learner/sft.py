@@ -60,7 +60,8 @@ def run_sft(
 
     Args:
         model_path: Hugging Face folder to start from; it is not changed.
-        batches: what is learnt from.
+        batches: what is learnt from. Rows whose text named no legal action are left out: what was then played is not
+            what they say.
         config: steps, rates, and which weights are trained.
         seed: of the shuffle.
         out_dir: folder to create; it appears only when complete.
@@ -89,7 +90,8 @@ def run_sft(
     backbone = Backbone.load(source, compute, trainable=True, group=group)
     check_rows(batches, backbone, published)
     rows = gather_rows(batches)
-    index, chosen = np.arange(len(rows)), {}
+    index, chosen = np.flatnonzero(rows.legal), {}
+    _check_any(index, len(rows))
     if selection is not None:
         selected = select_rows(rows, read_outcomes(batches, rows), selection, seed)
         index, chosen = selected.index, selected.metrics
@@ -130,6 +132,14 @@ def check_rows(batches: Sequence[TrajectoryBatch], backbone: Backbone, published
         )
     if sum(batch.steps.num_rows for batch in batches) == 0:
         raise TrajectoryError("There is no demonstration to learn from.", "ask for at least one")
+
+
+def _check_any(index: np.ndarray, total: int) -> None:
+    if not len(index):
+        raise TrajectoryError(
+            f"None of the {total} rows names a legal action, so there is nothing to imitate.",
+            "demonstrate with fewer mistakes, or take rows of a policy that plays legally",
+        )
 
 
 def _train(

@@ -24,6 +24,9 @@ class DemonstrationConfig(Part):
     """Environment steps of the scripted expert."""
     noise: float = Field(default=0.5, ge=0.0, le=1.0)
     """Probability that a demonstrated action is a random legal one. Perception and format stay right."""
+    mistakes: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that an action is played which is not legal, so that what follows one is seen (ALFWorld); the
+    mistakes themselves are not learnt."""
 
 
 class SFTStageConfig(SFTConfig):

@@ -17,6 +17,7 @@ import envs
 from actors.demonstrations import Demonstrations, Patience, canary_prompts, demonstrate
 from actors.prompting import ImageSize, PromptEncoder
 from cluster.config.env import EnvConfig, SingleEnvConfig
+from cluster.config.stages import DemonstrationConfig
 from envs.base import TaskAdapter
 from envs.errors import EnvError
 from protocol.adapter import CanaryPrompt
@@ -119,11 +120,13 @@ def _wander(env: gymnasium.Env, adapter: TaskAdapter, rng: np.random.Generator) 
 
 
 def make_demonstrations(
-    env: EnvConfig, model: str, image_tokens: dict[ImageSize, int], steps: int, noise: float, seed: int
+    env: EnvConfig, model: str, image_tokens: dict[ImageSize, int], shown: DemonstrationConfig, seed: int
 ) -> Demonstrations:
     """Demonstrations of the environment's scripted expert under the model's tokens."""
     encoder = PromptEncoder(model, image_tokens)
-    return demonstrate(env_maker(env), encoder, num_steps=steps, noise=noise, seed=seed)
+    return demonstrate(
+        env_maker(env), encoder, num_steps=shown.steps, noise=shown.noise, seed=seed, mistakes=shown.mistakes
+    )
 
 
 def make_canaries(env: EnvConfig, model: str, seed: int) -> tuple[CanaryPrompt, ...]:

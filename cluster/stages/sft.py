@@ -30,8 +30,7 @@ def fine_tune(session: Session, stage: PlannedStage, model: Path, journal: Journ
             rows = str(source_folder(session.config, session.run, settings.rows))
         else:
             counts = image_token_counts(config, model, session.learner)
-            shown = settings.demonstrations
-            made = make_demonstrations(config.env, str(model), counts, shown.steps, shown.noise, config.seed)
+            made = make_demonstrations(config.env, str(model), counts, settings.demonstrations, config.seed)
             rows = [made.batch]
             beyond = f"; {made.given_up} episode(s) were beyond the expert" if made.given_up else ""
         metrics = _learn(session, stage, model, rows, None, phase)

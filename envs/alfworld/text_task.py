@@ -1,6 +1,7 @@
 """ALFWorld's text games in words: the prompt, the scripted player's answer and success."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -11,6 +12,20 @@ from envs.matching import only_name_in
 
 _OPENING = "You act in a household by giving one command at a time."
 _FORM = {"thoughts": "<what you see and what is next>", "action": "<one admissible command, word by word>"}
+
+_COMMANDS = (
+    "go to {place}",
+    "open {place}",
+    "close {place}",
+    "take {thing} from {place}",
+    "move {thing} to {place}",
+    "clean {thing} with {place}",
+    "heat {thing} with {place}",
+    "cool {thing} with {place}",
+    "use {thing}",
+)
+
+_NAME = re.compile(r"[a-z]+ \d+")
 
 LONGEST_COMMAND_CHARS = 200
 """What is longer than any command is played as no command at all."""
@@ -78,6 +93,17 @@ class AlfworldTextTask(TaskAdapter):
                 f"{'it is won' if info['won'] else 'the game is beyond it'}"
             )
         return json.dumps(self.kept({"thoughts": reason, "action": self.noisy(command, info, rng, noise)}))
+
+    def mistake(self, info: Mapping[str, Any], rng: np.random.Generator) -> str | None:
+        """A command of the game's grammar about things and places that were told, but not admissible here."""
+        legal = self.legal_actions(info)
+        places = sorted(set(_NAME.findall(info["room"])))
+        things = sorted(set(_NAME.findall(" ".join(legal))) - set(places)) or places
+        pattern, thing, place = (str(rng.choice(of)) for of in (_COMMANDS, things, places))
+        command = pattern.format(thing=thing, place=place)
+        if command in legal:
+            command = f"take {place} from {place}"
+        return json.dumps(self.kept({"thoughts": f"try {thing}", "action": command}))
 
     def success(self, episode_return: float, info: Mapping[str, Any]) -> bool:
         """Whether the task is completed; penalties do not matter."""

@@ -13,10 +13,10 @@ from actors.prompting import PromptEncoder
 from actors.vocabulary import Vocabulary
 from envs.gym_cards.number_line import draw
 from protocol.codec import TrajectoryBatch, decode_frames, decode_steps
-from protocol.errors import ExpertFailed, RequestRefused
+from protocol.errors import ConfigError, ExpertFailed, RequestRefused
 from protocol.trajectory import DEMONSTRATION_VERSION, NO_DIGEST, EndReason, ParseStatus, Step, TokenRole
 from protocol.validation import AdmissionRules, validate
-from tests.actors.counting import CountingEnv, CountingTask, picture_of, told_state
+from tests.actors.counting import SIZE, CountingEnv, CountingTask, picture_of, told_state
 from tests.actors.test_frames import pixels
 
 ENV_ID = "gym_cards/NumberLine-v0"
@@ -204,3 +204,27 @@ def test_every_component_of_a_mixture_is_demonstrated(tiny_folder):
     rows = decode_steps(demonstrate(make, encoder, num_steps=60, noise=0.5, seed=0).batch.steps)
     assert {(row.task, row.env_id) for row in rows} == {("dots", "docs.examples.dots:DotEnv"), ("lines", ENV_ID)}
     assert all(row.legal for row in rows)
+
+
+class _Stumbling(CountingTask):
+    def mistake(self, info, rng):
+        return json.dumps({"action": "stumble"})
+
+
+def _stumbles(tiny_folder: Path, task: CountingTask, mistakes: float) -> Sequence[Step]:
+    encoder = PromptEncoder(tiny_folder, {SIZE: 9})
+    made = demonstrate(lambda: (CountingEnv(), task), encoder, num_steps=80, noise=0.0, seed=0, mistakes=mistakes)
+    return decode_steps(made.batch.steps)
+
+
+def test_mistakes_are_played_and_marked_as_not_legal(tiny_folder):
+    rows = _stumbles(tiny_folder, _Stumbling(), 0.25)
+    wrong = [row for row in rows if "stumble" in row.response_text]
+    assert 5 < len(wrong) < 40
+    assert [row.legal for row in rows] == ["stumble" not in row.response_text for row in rows]
+    assert all(row.legal for row in _stumbles(tiny_folder, _Stumbling(), 0.0))
+
+
+def test_a_task_without_mistakes_says_so(tiny_folder):
+    with pytest.raises(ConfigError, match="0.25, but .* has no mistakes to show"):
+        _stumbles(tiny_folder, CountingTask(), 0.25)

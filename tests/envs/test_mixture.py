@@ -81,6 +81,7 @@ def test_the_language_is_the_components_own():
             assert getattr(task, method)(info) == getattr(own, method)(info)
         assert task.recall(observation, info) == own.recall(observation[1], info)
         assert task.fallback("up", info) is None
+        assert task.mistake(info, np.random.default_rng(0)) is None
     action = task.env_action("+", info)
     assert action == (2, 1)
     observation, *_, info = env.step(action)

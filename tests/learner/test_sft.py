@@ -178,3 +178,21 @@ def test_sampled_rows_need_a_known_policy(world, tmp_path):
     batches, _, _ = collected(world, episode("won", step(world, STATES[0], "+", 1.0)))
     with pytest.raises(TrajectoryError, match="1 trajectories are unusable.*no adapter that this learner published"):
         run_sft(world.folder, batches, QUICK, seed=0, out_dir=tmp_path / "out", published={3: NO_DIGEST})
+
+
+def test_what_is_not_legal_is_not_imitated(world, tmp_path):
+    steps = [
+        world.step(
+            trajectory=f"demo-{i}",
+            state=state,
+            policy_version=DEMONSTRATION_VERSION,
+            behavior_log_probs=np.zeros(len(world.response(state)), np.float32),
+            legal=i < 2,
+        )
+        for i, state in enumerate(STATES)
+    ]
+    legal_tokens = sum(len(step.response_token_ids) for step in steps[:2])
+    metrics = run_sft(world.folder, [world.batch(steps)], QUICK, seed=0, out_dir=tmp_path / "out", compute=COMPUTE)
+    assert metrics["tokens"] == legal_tokens
+    with pytest.raises(TrajectoryError, match="None of the .* rows names a legal action"):
+        run_sft(world.folder, [world.batch(steps[2:])], QUICK, seed=0, out_dir=tmp_path / "none", compute=COMPUTE)

@@ -138,3 +138,16 @@ def test_classes_are_words_to_keep_whole():
     words = TASK.whole_words()
     assert {"mug", "cabinet", "desklamp", "diningtable"} <= set(words)
     assert all(word.isalpha() and word.islower() for word in words) and len(set(words)) == len(words)
+
+
+def test_mistakes_are_commands_of_the_game_that_are_not_admissible_here():
+    commands = [*COMMANDS, "take mug 1 from cabinet 1", "open fridge 1"]
+    rng = np.random.default_rng(0)
+    answers = [json.loads(TASK.mistake(info(admissible_commands=commands), rng)) for _ in range(200)]
+    given = {answer["action"] for answer in answers}
+    assert not given & set(commands) and len(given) > 10
+    assert all(TASK.env_action(command, info(admissible_commands=commands)) == command for command in given)
+    assert {word for command in given for word in command.split() if word.isalpha()} <= {
+        *("go", "to", "open", "close", "take", "from", "move", "clean", "heat", "cool", "use", "with"),
+        *("mug", "cabinet", "fridge"),
+    }
