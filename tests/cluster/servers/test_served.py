@@ -88,6 +88,13 @@ def test_the_runs_environment_keeps_its_arguments(tmp_path):
     assert source.env("gym_cards/Blackjack-v0") == EnvConfig(id="gym_cards/Blackjack-v0")
 
 
+def test_another_environment_is_played_under_the_prompts_that_the_policy_knows(tmp_path):
+    run = write_run(tmp_path, "env.prompt.rules=false", "env.kwargs.max_position=4")
+    write_model(run.model)
+    other = find_policy(run.root).env("gym_cards/Blackjack-v0")
+    assert (other.id, other.kwargs, other.prompt.rules) == ("gym_cards/Blackjack-v0", {}, False)
+
+
 def test_the_games_of_evaluations_are_the_runs_own(tmp_path):
     run = write_run(tmp_path, "env.kwargs.max_position=4", "evaluation.env.kwargs.max_position=5")
     write_model(run.model)
