@@ -29,6 +29,9 @@ from protocol.trajectory import DEMONSTRATION_VERSION, NO_DIGEST
 MAX_SILENT_EPISODES = 100
 """After so many episodes in a row without a word the expert is given up."""
 
+ROWS_PER_BATCH = 4096
+"""Rows become Arrow after so many: as objects they take four times the memory."""
+
 
 class Patience:
     """Bounds how often in a row an expert may have nothing to say."""
@@ -63,10 +66,10 @@ class Patience:
 class Demonstrations:
     """What an expert has shown."""
 
-    batch: TrajectoryBatch
-    """Rows with `policy_version` -1, behaviour log-probs 0 and the expert's responses."""
+    batches: tuple[TrajectoryBatch, ...]
+    """Rows with `policy_version` -1, behaviour log-probs 0 and the expert's responses, in order."""
     given_up: int
-    """Episodes that ended where the expert knew no more; what it had shown until then is in the batch."""
+    """Episodes that ended where the expert knew no more; what it had shown until then is in the batches."""
 
 
 def demonstrate(
@@ -107,8 +110,10 @@ def demonstrate(
     identity, patience = SlotIdentity(run_id, "expert", 0, seed), Patience()
     with closing(EnvSlot(env, adapter, encoder, FrameEncoder(), identity)) as slot:
         slot.reset()
-        steps = 0
+        steps, batches = 0, []
         while steps < num_steps:
+            if steps >= (len(batches) + 1) * ROWS_PER_BATCH:
+                batches.append(encode(*slot.builder.take(leave_open=True)))
             text = _answer(slot, patience, noise, mistakes)
             if text is None:
                 slot.cut()
@@ -118,7 +123,8 @@ def demonstrate(
             if slot.apply(_as_sample(text, slot, encoder), temperature=1.0) is not None:
                 slot.reset()
         slot.cut()
-        return Demonstrations(encode(*slot.builder.take()), patience.given_up)
+        batches.append(encode(*slot.builder.take()))
+        return Demonstrations(tuple(batches), patience.given_up)
 
 
 def canary_prompts(

@@ -10,6 +10,7 @@ import torch
 
 from actors.vocabulary import Vocabulary
 from cluster.config.env import EnvConfig
+from cluster.config.stages import DemonstrationConfig
 from cluster.stages.model import corpus_of, image_sizes, make_demonstrations
 from learner.algorithms.config import PPOConfig
 from learner.backbone import Backbone
@@ -77,7 +78,7 @@ class World:
     """Model and data of a case."""
 
     folder: Path
-    demonstrations: TrajectoryBatch
+    demonstrations: tuple[TrajectoryBatch, ...]
     rows: Rows
     """The same, ready to learn from."""
 
@@ -105,8 +106,9 @@ def build_world(case: Case, steps: int, noise: float, folder: Path) -> World:
     if not model.exists():
         build_tiny_vlm(size, TinyCorpus(*corpus_of(case.env, SEED)), SEED, model)
     counts = dict.fromkeys(image_sizes(case.env), size.image_tokens)
-    shown = make_demonstrations(case.env, str(model), counts, steps, noise, SEED).batch
-    return World(model, shown, gather_rows([shown]))
+    shown = DemonstrationConfig(steps=steps, noise=noise)
+    batches = make_demonstrations(case.env, str(model), counts, shown, SEED).batches
+    return World(model, batches, gather_rows(batches))
 
 
 def fresh_policy(world: World, settings: LearnerConfig) -> Policy:

@@ -126,7 +126,7 @@ def _run_ours(world: World, steps: int, on_step: Callable[[int, float], None]) -
     with tempfile.TemporaryDirectory(prefix="croupier-sft-") as folder:
         run_sft(
             world.folder,
-            [world.demonstrations],
+            world.demonstrations,
             sft_settings(steps),
             seed=SEED,
             out_dir=Path(folder) / "model",

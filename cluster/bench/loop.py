@@ -18,6 +18,7 @@ from cluster.bench.loop_simulated import ASYNCHRONOUS, BOUND, CASES, LOCK_STEP, 
 from cluster.bench.registry import BenchSettings
 from cluster.bench.result import Findings
 from cluster.config.env import EnvConfig
+from cluster.config.stages import DemonstrationConfig
 from cluster.record.progress import RunProgress
 from cluster.stages.model import image_sizes, make_demonstrations
 from learner.rows import gather_rows
@@ -69,8 +70,8 @@ def _original(model: Path, steps: int) -> Speed:
 def _play_original(model: Path, steps: int) -> Shares:
     env = EnvConfig()
     counts = dict.fromkeys(image_sizes(env), TinyVLMConfig().image_tokens)
-    shown = make_demonstrations(env, str(model), counts, 4, 0.0, 0).batch
-    return original_loop(World(model, shown, gather_rows([shown])), env, PPO_SETTINGS, steps, MAX_TOKENS)
+    batches = make_demonstrations(env, str(model), counts, DemonstrationConfig(steps=4, noise=0.0), 0).batches
+    return original_loop(World(model, batches, gather_rows(batches)), env, PPO_SETTINGS, steps, MAX_TOKENS)
 
 
 def _report(findings: Findings, found: dict[str, list[Speed]]) -> None:

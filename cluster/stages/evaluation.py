@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from cluster.driver import Driver
 from cluster.evaluation import Panel, evaluate
 from cluster.record.journal import Journal
 from cluster.session import Session
 from cluster.stages.plan import PlannedStage
-from protocol.episode import EpisodeResult
 
 
 def evaluate_policy(session: Session, stage: PlannedStage, driver: Driver, journal: Journal, when: str) -> None:
@@ -27,18 +24,9 @@ def evaluate_policy(session: Session, stage: PlannedStage, driver: Driver, journ
         return
     panel = Panel(config.evaluated_env, wanted.seed, wanted.episodes)
 
-    def play(seeds: Sequence[int], temperature: float) -> list[EpisodeResult]:
-        return driver.workers.run_episodes(
-            seeds,
-            driver.policy_version,
-            temperature,
-            config.workers.rollout_timeout_s,
-            meanwhile=driver.servers.supervise,
-        )
-
     what = "RL" if stage.settings.kind == "rl" and not stage.number else stage.name
     with session.progress.phase(
         f"evaluate {when} {what} ({wanted.episodes} episodes greedy, {wanted.episodes} sampled)"
     ):
         for mode, temperature in (("greedy", 0.0), ("sampled", config.rollout.temperature)):
-            journal.evaluated(stage, when, mode, evaluate(play, panel, driver.policy_version, temperature))
+            journal.evaluated(stage, when, mode, evaluate(driver.play, panel, driver.policy_version, temperature))

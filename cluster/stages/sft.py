@@ -31,7 +31,7 @@ def fine_tune(session: Session, stage: PlannedStage, model: Path, journal: Journ
         else:
             counts = image_token_counts(config, model, session.learner)
             made = make_demonstrations(config.env, str(model), counts, settings.demonstrations, config.seed)
-            rows = [made.batch]
+            rows = list(made.batches)
             beyond = f"; {made.given_up} episode(s) were beyond the expert" if made.given_up else ""
         metrics = _learn(session, stage, model, rows, None, phase)
         phase.summarize(f"{settings.steps} steps, {told_loss(metrics)}{beyond}")

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import envs
+from actors import demonstrations
 from actors.demonstrations import canary_prompts, demonstrate
 from actors.prompting import PromptEncoder
 from actors.vocabulary import Vocabulary
@@ -24,7 +26,7 @@ ENV_ID = "gym_cards/NumberLine-v0"
 
 def play(folder: Path, num_steps: int, noise: float, seed: int = 0) -> TrajectoryBatch:
     encoder = PromptEncoder(folder, {(300, 300): 9})
-    return demonstrate(lambda: envs.make(ENV_ID), encoder, num_steps=num_steps, noise=noise, seed=seed).batch
+    return demonstrate(lambda: envs.make(ENV_ID), encoder, num_steps=num_steps, noise=noise, seed=seed).batches[0]
 
 
 def truth(row: Step) -> tuple[int, int]:
@@ -68,6 +70,19 @@ def test_rows_hold_the_experts_words_and_the_picture_they_are_about(tiny_folder)
         assert encoder.decode(row.response_token_ids) == row.response_text
         # An engine stops at the closing brace, so a demonstration ends there as well.
         assert row.response_text.endswith('"}') and row.token_roles[-1] == TokenRole.ACTION
+
+
+def test_rows_become_arrow_in_portions_and_stay_the_same(tiny_folder, monkeypatch):
+    encoder = PromptEncoder(tiny_folder, {(300, 300): 9})
+    whole = play(tiny_folder, 50, noise=0.5)
+    monkeypatch.setattr(demonstrations, "ROWS_PER_BATCH", 16)
+    batches = demonstrate(lambda: envs.make(ENV_ID), encoder, num_steps=50, noise=0.5, seed=0).batches
+    assert len(batches) == 4
+    timeless = [replace(row, sample_s=0.0, env_s=0.0) for batch in batches for row in decode_steps(batch.steps)]
+    expected = [replace(row, sample_s=0.0, env_s=0.0) for row in decode_steps(whole.steps)]
+    assert list(map(repr, timeless)) == list(map(repr, expected))
+    for batch in batches:
+        assert {d for row in decode_steps(batch.steps) for d in row.frame_digests} == set(decode_frames(batch.frames))
 
 
 def test_without_noise_every_action_is_optimal_and_every_episode_won(tiny_folder):
@@ -158,7 +173,7 @@ def baffled(knows: Callable[[dict[str, Any]], bool]) -> Callable[[], tuple[gymna
 def test_an_episode_ends_where_the_expert_knows_no_more(tiny_folder):
     encoder = PromptEncoder(tiny_folder, {(28, 28): 1})
     shown = demonstrate(baffled(lambda info: info["count"] < 2), encoder, num_steps=9, noise=0.0, seed=0)
-    rows = decode_steps(shown.batch.steps)
+    rows = decode_steps(shown.batches[0].steps)
     assert [row.step for row in rows] == [0, 1] * 4 + [0]
     assert [row.end_reason for row in rows] == [EndReason.NONE, EndReason.CUT] * 4 + [EndReason.CUT]
     assert len({row.episode_id for row in rows}) == 5
@@ -166,14 +181,14 @@ def test_an_episode_ends_where_the_expert_knows_no_more(tiny_folder):
     rules = AdmissionRules(
         encoder.tokenizer.get_vocab_size(), encoder.image_token_id or -1, {DEMONSTRATION_VERSION: NO_DIGEST}
     )
-    assert validate(shown.batch, rules) == []
+    assert validate(shown.batches[0], rules) == []
 
 
 def test_episodes_that_the_expert_cannot_begin_are_left_out(tiny_folder):
     encoder = PromptEncoder(tiny_folder, {(28, 28): 1})
     knows = baffled(lambda info: info["name"] % 3 == 0)
     shown = demonstrate(knows, encoder, num_steps=12, noise=0.0, seed=0)
-    rows = decode_steps(shown.batch.steps)
+    rows = decode_steps(shown.batches[0].steps)
     assert len(rows) == 12 and {row.reward for row in rows} == {1.0, 2.0, 3.0}
     assert shown.given_up > 0
     assert demonstrate(baffled(lambda info: True), encoder, num_steps=9, noise=0.5, seed=0).given_up == 0
@@ -201,7 +216,7 @@ def test_every_component_of_a_mixture_is_demonstrated(tiny_folder):
         dots, lines = envs.make("docs.examples.dots:DotEnv"), envs.make(ENV_ID)
         return envs.mix({"dots": envs.Component(*dots), "lines": envs.Component(*lines)})
 
-    rows = decode_steps(demonstrate(make, encoder, num_steps=60, noise=0.5, seed=0).batch.steps)
+    rows = decode_steps(demonstrate(make, encoder, num_steps=60, noise=0.5, seed=0).batches[0].steps)
     assert {(row.task, row.env_id) for row in rows} == {("dots", "docs.examples.dots:DotEnv"), ("lines", ENV_ID)}
     assert all(row.legal for row in rows)
 
@@ -214,7 +229,7 @@ class _Stumbling(CountingTask):
 def _stumbles(tiny_folder: Path, task: CountingTask, mistakes: float) -> Sequence[Step]:
     encoder = PromptEncoder(tiny_folder, {SIZE: 9})
     made = demonstrate(lambda: (CountingEnv(), task), encoder, num_steps=80, noise=0.0, seed=0, mistakes=mistakes)
-    return decode_steps(made.batch.steps)
+    return decode_steps(made.batches[0].steps)
 
 
 def test_mistakes_are_played_and_marked_as_not_legal(tiny_folder):

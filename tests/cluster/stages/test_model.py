@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cluster.config.env import ComponentConfig, EnvConfig, PromptConfig
+from cluster.config.stages import DemonstrationConfig
 from cluster.stages.model import (
     CANARIES,
     CORPUS_STATES,
@@ -153,9 +154,10 @@ def test_an_error_names_the_component_and_closes_the_others(monkeypatch):
 def test_demonstrations_count_what_was_beyond_the_expert(tmp_path):
     model = write_toy_folder(tmp_path / "model")
     (model / "chat_template.jinja").write_text("<begin>{% for m in messages %}<image>a{% endfor %}")
-    shown = make_demonstrations(dots_with("Baffled"), str(model), {(64, 64): 1}, 40, 0.0, 0)
-    assert shown.batch.steps.num_rows == 40 and shown.given_up > 5
-    assert make_demonstrations(NUMBER_LINE, str(model), {(300, 300): 1}, 40, 0.5, 0).given_up == 0
+    right, noisy = DemonstrationConfig(steps=40, noise=0.0), DemonstrationConfig(steps=40, noise=0.5)
+    shown = make_demonstrations(dots_with("Baffled"), str(model), {(64, 64): 1}, right, 0)
+    assert shown.batches[0].steps.num_rows == 40 and shown.given_up > 5
+    assert make_demonstrations(NUMBER_LINE, str(model), {(300, 300): 1}, noisy, 0).given_up == 0
 
 
 def test_canaries_are_fixed_by_the_seed(tmp_path):
