@@ -15,7 +15,7 @@ _FROZEN_PARTS = (".lm_head.", ".embed_tokens.")
 
 
 def check_package(package: AdapterPackage, *, max_rank: int, vision_adapters: bool) -> None:
-    """Checks digest, PEFT configuration and tensor names.
+    """Checks PEFT configuration and tensor names; the digest, which takes long, has `check_digest`.
 
     Raises:
         AdapterRejected: naming the version, the offending value and the limit.
@@ -23,16 +23,29 @@ def check_package(package: AdapterPackage, *, max_rank: int, vision_adapters: bo
     version = package.manifest.policy_version
     if version < 0:
         raise AdapterRejected(f"policy version {version} is negative.", "count policy versions from 0")
-    if not package.digest_matches():
-        raise AdapterRejected(
-            f"policy version {version}: the {len(package.weights)} weight bytes and the configuration do not have "
-            f"the digest {package.manifest.digest.hex()[:16]}... of the manifest.",
-            "send the package again; the bytes were changed or cut on the way",
-        )
     if not package.canaries:
         raise AdapterRejected(f"policy version {version} comes without a canary.", "add at least one canary")
     _check_config(package, max_rank)
     _check_names(package, vision_adapters)
+
+
+def check_digest(package: AdapterPackage) -> None:
+    """Checks that the bytes are those which the manifest names.
+
+    Raises:
+        AdapterRejected: naming the version and the digest.
+    """
+    if not package.digest_matches():
+        raise digest_error(package)
+
+
+def digest_error(package: AdapterPackage) -> AdapterRejected:
+    """For bytes that are not those which the manifest names."""
+    return AdapterRejected(
+        f"policy version {package.manifest.policy_version}: the {len(package.weights)} weight bytes and the "
+        f"configuration do not have the digest {package.manifest.digest.hex()[:16]}... of the manifest.",
+        "send the package again; the bytes were changed or cut on the way",
+    )
 
 
 def _check_config(package: AdapterPackage, max_rank: int) -> None:
@@ -82,14 +95,30 @@ def tensor_names(package: AdapterPackage) -> list[str]:
     Raises:
         AdapterRejected: the bytes are no safetensors file.
     """
+    try:
+        header = json.loads(header_bytes(package)[8:])
+    except ValueError as error:
+        raise _no_safetensors(package, error) from error
+    return [name for name in header if name != "__metadata__"]
+
+
+def header_bytes(package: AdapterPackage) -> bytes:
+    """What comes before the tensors: 8 bytes of length, and the header itself.
+
+    Raises:
+        AdapterRejected: the bytes are no safetensors file.
+    """
     data = memoryview(package.weights)
     try:
         (length,) = struct.unpack("<Q", data[:8])
         if length > len(data) - 8:
             raise ValueError(f"header of {length} bytes in a file of {len(data)}")
-        header = json.loads(bytes(data[8 : 8 + length]))
     except (struct.error, ValueError) as error:
-        raise AdapterRejected(
-            f"policy version {package.manifest.policy_version}: weights are no safetensors file: {error}."
-        ) from error
-    return [name for name in header if name != "__metadata__"]
+        raise _no_safetensors(package, error) from error
+    return bytes(data[: 8 + length])
+
+
+def _no_safetensors(package: AdapterPackage, error: Exception) -> AdapterRejected:
+    return AdapterRejected(
+        f"policy version {package.manifest.policy_version}: weights are no safetensors file: {error}."
+    )

@@ -48,6 +48,9 @@ class ServerConfig(BaseModel):
     """Share of the GPU that the engine may take (vLLM on GPU only)."""
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs that share one copy of the model."""
+    sleep_while_learning: bool = False
+    """Engine and learner take turns on one GPU: each gives its memory back while the other works. Lock-step only, and
+    not on CPU; see docs/placement.md."""
     cpu_threads: int = Field(default=1, ge=1)
     """Threads of the engine's matrix kernels on CPU."""
     image_cache_bytes: int = Field(default=64 << 20, ge=0)
@@ -64,6 +67,8 @@ class ServerConfig(BaseModel):
     """Longest wait for one completion or one batch, queueing included."""
     publish_timeout_s: float = Field(default=120.0, gt=0.0)
     """Longest wait for an adapter to load and its canaries to be scored."""
+    sleep_timeout_s: float = Field(default=120.0, gt=0.0)
+    """Longest wait for an engine to give its GPU memory back, or to take it again."""
     stop_timeout_s: float = Field(default=10.0, gt=0.0)
     """Grace before the engine's processes are killed."""
 

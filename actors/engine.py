@@ -1,4 +1,4 @@
-"""What a policy server needs from an engine: draw, score, load and unload adapters, and say when it is dead.
+"""What a policy server needs from an engine: draw, score, load and unload adapters, sleep, and say when it is dead.
 
 `PolicyServer` owns everything else (checks, versions, deadlines, canaries), so an engine stays small and a new one is
 one file.
@@ -113,6 +113,14 @@ class Engine(Protocol):
 
     async def unload_adapter(self, adapter: AdapterHandle) -> None:
         """Forgets an adapter that no request uses."""
+        ...
+
+    async def sleep(self) -> None:
+        """Gives GPU memory back: weights go to host memory, caches are forgotten. Nothing is being drawn."""
+        ...
+
+    async def wake(self) -> None:
+        """Takes the memory again, with weights and adapters as they were before `sleep`."""
         ...
 
     async def stop(self) -> None:

@@ -1,17 +1,18 @@
-"""Keeps one engine: starts it, waits for its answers with a deadline, and notices when it dies."""
+"""Keeps one engine: starts it, waits for its answers with a deadline, lets it sleep, and notices when it dies."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from actors.engine import Engine
-from protocol.errors import CroupierError, DeadlineExceeded, ServerDied
+from protocol.errors import CroupierError, DeadlineExceeded, RequestRefused, ServerDied
 
 _log = logging.getLogger(__name__)
 _HEARTBEAT_S = 0.25
+_DRAIN_POLL_S = 0.05
 _DEATH_NOTICE_S = 2.0
 """An engine's last requests may fail a moment before the engine itself counts as dead."""
 
@@ -32,12 +33,18 @@ class EngineHost:
         self._watch: asyncio.Task[None] | None = None
         self._waits: set[asyncio.Timeout] = set()
         self._stopped = False
+        self._closed = self._sleeps = False
         self.cause_of_death: str | None = None
 
     @property
     def is_serving(self) -> bool:
         """Whether the engine is up and well."""
         return self._watch is not None and not self._stopped and self.cause_of_death is None
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether the engine sleeps, or is on its way there or back: it answers nothing."""
+        return self._closed
 
     async def start(self) -> None:
         """Starts the engine and the watch over it.
@@ -61,14 +68,65 @@ class EngineHost:
             await asyncio.gather(self._watch, return_exceptions=True)
         await self.engine.stop()
 
+    async def sleep(self, timeout_s: float) -> None:
+        """Lets the engine finish its answers and give its GPU memory back; harmless when it sleeps already.
+
+        Raises:
+            DeadlineExceeded, ServerDied: as `answering`. The engine answers nothing from the call on, whatever comes.
+        """
+        if self._sleeps:
+            return
+        self._closed = True
+        what = "the engine to finish its answers and give its GPU memory back"
+        async with self._waiting(what, timeout_s) as engine:
+            while len(self._waits) > 1:  # this wait is one of them
+                await asyncio.sleep(_DRAIN_POLL_S)
+            await engine.sleep()
+        self._sleeps = True
+
+    async def wake(self, prove: Callable[[Engine], Awaitable[None]], timeout_s: float) -> None:
+        """Wakes the engine, which answers again once `prove` has found it to be what it was; harmless when awake.
+
+        Raises:
+            DeadlineExceeded, ServerDied: as `answering`; and whatever `prove` raises. The engine then stays closed.
+        """
+        if not self._closed:
+            return
+        what = "the engine to take its GPU memory again and to prove its policy versions"
+        async with self._waiting(what, timeout_s) as engine:
+            if self._sleeps:
+                await engine.wake()
+                self._sleeps = False
+            await prove(engine)
+        self._closed = False
+
     @asynccontextmanager
     async def answering(self, what: str, timeout_s: float) -> AsyncIterator[Engine]:
         """The engine, for one answer that has to come in time.
 
         Raises:
+            RequestRefused: the engine sleeps.
             DeadlineExceeded: naming `what` was waited for.
             ServerDied: the engine is dead, or died over this answer.
         """
+        self._check_alive()
+        self.check_open(what)
+        async with self._waiting(what, timeout_s) as engine:
+            yield engine
+
+    def check_open(self, what: str) -> None:
+        """Refuse what only an engine that is awake can do.
+
+        Raises:
+            RequestRefused: the engine sleeps.
+        """
+        if self._closed:
+            raise RequestRefused(
+                f"server {self._server_id} sleeps and was asked for {what}.", "wake it first: it is the learner's turn"
+            )
+
+    @asynccontextmanager
+    async def _waiting(self, what: str, timeout_s: float) -> AsyncIterator[Engine]:
         self._check_alive()
         try:
             async with asyncio.timeout(timeout_s) as wait:

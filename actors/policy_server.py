@@ -18,6 +18,7 @@ import numpy as np
 from actors.adapter_folder import AdapterFolder
 from actors.adapter_slots import AdapterSlots
 from actors.config import ServerConfig
+from actors.delays import PUBLISHING, UNTOLD, WAKING
 from actors.engine import AdapterHandle, Completion, Engine
 from actors.engine_host import EngineHost
 from actors.intake import Intake
@@ -53,6 +54,7 @@ class PolicyServer:
         on_death: Called once with the cause when the engine dies, so that the process around it can end and be
             rebuilt. An engine that is stopped does not count as dead.
         adapter_root: Where adapter files live; None: in memory (see `AdapterFolder`).
+        clock: Seconds that only ever grow.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class PolicyServer:
         make_engine: Callable[[Vocabulary], Engine],
         on_death: Callable[[str], None] | None = None,
         adapter_root: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = str(model)
         self._config = config
@@ -72,7 +75,8 @@ class PolicyServer:
         self._adapter_root = adapter_root
         self._slots = AdapterSlots(config.adapter_slots)
         self._counters = {"samples": 0, "sampled_tokens": 0, "refused": 0, "published": 0, "rejected": 0}
-        self._meter = BusyMeter()
+        self._clock = clock
+        self._meter = BusyMeter(clock)
         self._running: _Parts | None = None
 
     @property
@@ -110,13 +114,14 @@ class PolicyServer:
         """Draws one completion; see `Sampler.sample`. In deterministic mode a batch of one."""
         if self._config.deterministic:
             return (await self.sample_batch([request]))[0]
-        parts, began = self._parts(), time.monotonic()
+        parts, began = self._parts(), self._clock()
         what = f"a completion under policy version {request.policy_version}"
-        with self._lease(request.policy_version) as adapter, self._counting_refusals(), self._meter.live():
+        live = self._meter.live(delays=request.delays)
+        with self._lease(request.policy_version) as adapter, self._counting_refusals(), live:
             draw = parts.intake.draw(request, adapter)
             async with parts.host.answering(what, self._config.request_timeout_s) as engine:
                 completion = await engine.draw(draw)
-        return self._sample(parts, adapter, completion, time.monotonic() - began)
+        return self._sample(parts, adapter, completion, self._clock() - began)
 
     async def sample_batch(self, requests: Sequence[SampleRequest]) -> list[Sample]:
         """Draws a completion per request, in order; see `InferenceServer.sample_batch`.
@@ -133,16 +138,16 @@ class PolicyServer:
         return [answer for answer in answers if isinstance(answer, Sample)]
 
     async def _sample_alone(self, requests: Sequence[SampleRequest]) -> list[Sample]:
-        parts, began = self._parts(), time.monotonic()
+        parts, began = self._parts(), self._clock()
         what = f"a batch of {len(requests)} completions"
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._counting_refusals())
-            stack.enter_context(self._meter.live(len(requests)))
+            stack.enter_context(self._meter.live(len(requests), requests[-1].delays if requests else UNTOLD))
             adapters = [stack.enter_context(self._lease(request.policy_version)) for request in requests]
             draws = [parts.intake.draw(r, adapter) for r, adapter in zip(requests, adapters, strict=True)]
             async with parts.alone, parts.host.answering(what, self._config.request_timeout_s) as engine:
                 completions = await engine.draw_batch(draws)
-        seconds = time.monotonic() - began
+        seconds = self._clock() - began
         return [
             self._sample(parts, adapter, completion, seconds)
             for adapter, completion in zip(adapters, completions, strict=True)
@@ -167,8 +172,10 @@ class PolicyServer:
 
     async def publish(self, package: AdapterPackage) -> Acknowledgement:
         """Takes a policy version into service; see `InferenceServer.publish`."""
+        self._parts().host.check_open("a policy version to be published")
         try:
-            acknowledgement = await self._parts().publisher.publish(package)
+            with self._meter.held_up(PUBLISHING):
+                acknowledgement = await self._parts().publisher.publish(package)
         except AdapterRejected:
             self._counters["rejected"] += 1
             raise
@@ -177,7 +184,40 @@ class PolicyServer:
 
     async def retire(self, policy_version: int) -> None:
         """Takes a policy version out of service; see `InferenceServer.retire`."""
-        await self._parts().publisher.retire(policy_version)
+        self._parts().host.check_open("a policy version to be retired")
+        with self._meter.held_up(PUBLISHING):
+            await self._parts().publisher.retire(policy_version)
+
+    async def sleep(self) -> None:
+        """Refuses requests, finishes those under way, and gives GPU memory back; harmless when repeated.
+
+        Raises:
+            DeadlineExceeded: longer than `sleep_timeout_s`.
+            ServerDied: the engine is dead.
+        """
+        with self._meter.held_up(WAKING):
+            await self._parts().host.sleep(self._config.sleep_timeout_s)
+
+    async def wake(self) -> None:
+        """Takes the memory again and serves once every version in service has answered its canaries again; harmless
+        when awake.
+
+        Raises:
+            AdapterRejected: weights or adapters are not what they were; the server goes on refusing requests.
+            DeadlineExceeded: longer than `sleep_timeout_s` and `publish_timeout_s` together.
+            ServerDied: the engine is dead.
+        """
+        parts = self._parts()
+        try:
+            with self._meter.held_up(WAKING):
+                await parts.host.wake(
+                    parts.publisher.prove, self._config.sleep_timeout_s + self._config.publish_timeout_s
+                )
+        except AdapterRejected as error:
+            raise AdapterRejected(
+                f"server {self._server_id} did not wake as it fell asleep: {error.message}",
+                "set servers.sleep_while_learning=false, or install a newer vLLM: some lose adapters in their sleep",
+            ) from error
 
     async def status(self) -> dict[str, Any]:
         """Health, versions, counters and how busy it is (see `BusyMeter`)."""
@@ -185,6 +225,7 @@ class PolicyServer:
         return {
             "server_id": self._server_id,
             "alive": host is not None and host.is_serving,
+            "asleep": host is not None and host.is_asleep,
             "cause_of_death": host.cause_of_death if host else None,
             "policy_version": self._slots.current,
             "live_versions": self._slots.live,
@@ -193,6 +234,7 @@ class PolicyServer:
             "in_flight": self._meter.in_flight,
             "busy_s": self._meter.busy_s,
             "serving_s": self._meter.serving_s,
+            "idle_s": self._meter.idle_s,
             **self._counters,
         }
 

@@ -1,6 +1,6 @@
 """Takes new policy versions into service and old ones out of it.
 
-A version goes through: checks of its bytes, a free slot, files under a name of its own, load, canaries, and only then
+A version goes through: checks of its bytes, files under a name of its own, a free slot, load, canaries, and only then
 may requests name it. Whatever fails on the way leaves the engine and the versions in service as they were.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from pathlib import Path
 
 from actors.adapter_checks import check_package
 from actors.adapter_folder import AdapterFolder
@@ -57,6 +58,8 @@ class Publisher:
         self._alone = alone
         self._turn = asyncio.Lock()
         self._acknowledgements: dict[int, Acknowledgement] = {}
+        self._proofs: dict[int, tuple[AdapterHandle, tuple[Canary, ...]]] = {}
+        """Of the versions in service: what proved them."""
 
     async def publish(self, package: AdapterPackage) -> Acknowledgement:
         """Takes a version into service; the same version and digest again is harmless.
@@ -79,8 +82,6 @@ class Publisher:
             checked = time.monotonic()
             if self._slots.check_new(package.manifest) is not None:
                 return self._acknowledgements[package.manifest.policy_version]
-            if self._slots.is_full:
-                await self._make_room()
             verdict, stages = await self._try_out(package)
             times = PublishTimes(checked - began, *stages)
             return self._acknowledge(package, verdict, times, time.monotonic() - began)
@@ -89,6 +90,16 @@ class Publisher:
         """Takes a version out of service; see `InferenceServer.retire`."""
         async with self._turn:
             await self._retire(policy_version)
+
+    async def prove(self, engine: Engine) -> None:
+        """Scores the canaries of every version in service again, for an engine that may have changed meanwhile.
+
+        Raises:
+            AdapterRejected: a version, or the base model, answers with other log-probs than it was published with.
+        """
+        async with self._turn, self._alone:
+            for handle, canaries in self._proofs.values():
+                await self._judge(engine, handle, canaries)
 
     async def _retire(self, policy_version: int) -> None:
         handle = self._slots.retire(policy_version)
@@ -106,24 +117,37 @@ class Publisher:
     async def _try_out(self, package: AdapterPackage) -> tuple[CanaryVerdict, tuple[float, float, float]]:
         """Verdict of the canaries, and seconds of writing, loading and scoring."""
         version, began = package.manifest.policy_version, time.monotonic()
-        handle = AdapterHandle(version, package.manifest.digest, await self._write(package))
-        written = time.monotonic()
-        self._slots.add(handle)
+        handle = AdapterHandle(version, package.manifest.digest, await self._hold(package))
+        held = time.monotonic()
+        try:
+            if self._slots.is_full:
+                await self._make_room()
+            self._slots.add(handle)
+        except BaseException:
+            await self._release(handle.path)
+            raise
+        verdict, load_s, canary_s = await self._load(handle, package.canaries)
+        self._slots.commit(version)
+        self._proofs[version] = handle, package.canaries
+        return verdict, (held - began, load_s, canary_s)
+
+    async def _load(self, handle: AdapterHandle, canaries: tuple[Canary, ...]) -> tuple[CanaryVerdict, float, float]:
+        """Verdict of the canaries, and seconds of loading and scoring."""
+        began = time.monotonic()
         what = f"{handle.name} to load and answer its canaries"
         try:
             async with self._alone, self._host.answering(what, self._config.publish_timeout_s) as engine:
                 await engine.load_adapter(handle)
                 loaded = time.monotonic()
-                verdict = await self._judge(engine, handle, package.canaries)
+                verdict = await self._judge(engine, handle, canaries)
         except BaseException:
             await self._discard(handle)
             raise
-        self._slots.commit(version)
-        return verdict, (written - began, loaded - written, time.monotonic() - loaded)
+        return verdict, loaded - began, time.monotonic() - loaded
 
-    async def _write(self, package: AdapterPackage):
+    async def _hold(self, package: AdapterPackage) -> Path:
         try:
-            return await asyncio.to_thread(self._folder.write, package)
+            return await asyncio.to_thread(self._folder.hold, package)
         except OSError as error:
             raise AdapterRejected(
                 f"policy version {package.manifest.policy_version}: {package.manifest.weights_bytes} bytes do not "
@@ -168,8 +192,12 @@ class Publisher:
         self._acknowledgements[manifest.policy_version] = acknowledgement
         return acknowledgement
 
+    async def _release(self, path: Path) -> None:
+        # In a thread: taking the memory of a large adapter back takes a while.
+        await asyncio.to_thread(self._folder.release, path)
+
     async def _discard(self, handle: AdapterHandle) -> None:
-        """Unloads, frees the slot and removes the files; a dead engine has nothing to unload."""
+        """Unloads, frees the slot and lets go of the files; a dead engine has nothing to unload."""
         if self._host.engine.failure is None:
             try:
                 async with asyncio.timeout(self._config.stop_timeout_s):
@@ -178,4 +206,5 @@ class Publisher:
                 _log.warning("Server %s could not unload %s: %r", self._server_id, handle.name, error)
         self._slots.free(handle.policy_version)
         self._acknowledgements.pop(handle.policy_version, None)
-        self._folder.remove(handle.path)
+        self._proofs.pop(handle.policy_version, None)
+        await self._release(handle.path)

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from actors.delays import UNTOLD, Delays
 from protocol.adapter import Acknowledgement, AdapterPackage
 from protocol.errors import RequestRefused
 
@@ -70,6 +71,8 @@ class SampleRequest:
     policy_version: int
     seed: int | None = None
     """Makes this request's draws repeatable; slower, so leave it out unless the run is deterministic."""
+    delays: Delays = UNTOLD
+    """What the sender did before; tells an engine what it was idle for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,6 +17,7 @@ import gymnasium
 import numpy as np
 
 from actors.builder import NextState, SlotIdentity, TrajectoryBuilder
+from actors.diary import Diary
 from actors.frames import FrameEncoder
 from actors.prompting import PromptEncoder
 from actors.rewards import UNSHAPED, RewardWeights
@@ -50,6 +51,7 @@ class EnvSlot:
         frame_encoder: Images to frames; shared by the slots of a worker.
         identity: Names and seed for the rows.
         rewards: What a row's reward is made of.
+        diary: Where it is written down what the slot does between answer and request.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class EnvSlot:
         frame_encoder: FrameEncoder,
         identity: SlotIdentity,
         rewards: RewardWeights = UNSHAPED,
+        diary: Diary | None = None,
     ) -> None:
         self._env = env
         self.adapter = adapter
@@ -67,6 +70,7 @@ class EnvSlot:
         self._frame_encoder = frame_encoder
         self._identity = identity
         self._rewards = rewards
+        self.diary = diary or Diary()
         self.builder = TrajectoryBuilder()
         self.episode = -1
         self.env_errors = 0
@@ -109,6 +113,7 @@ class EnvSlot:
             params=params,
             policy_version=policy_version,
             seed=int(self.draw("sample").integers(2**31)) if seeded else None,
+            delays=self.diary.sent(),
         )
 
     def apply(self, sample: Sample, temperature: float, sample_s: float = 0.0) -> EpisodeResult | None:

@@ -96,7 +96,9 @@ class StreamingWorker(RolloutWorker):
         return self._newest_version
 
     async def _advance_streaming(self, slot: EnvSlot, version: int, temperature: float) -> None:
+        slot.diary.begin()
         await self._advance([slot], version, temperature, self._tally)
+        slot.diary.end()
 
     def _hand_over_steps(self, version: int, idle_s: float) -> Portion:
         def is_fresh(slot: EnvSlot) -> bool:
@@ -112,6 +114,7 @@ class StreamingWorker(RolloutWorker):
         self, slot: EnvSlot, seed: int, version: Callable[[], int], temperature: float, tally: _EpisodesTally
     ) -> None:
         errors = slot.env_errors
+        slot.diary.begin()
         slot.reset(seed)
         result = None
         while result is None:
@@ -122,6 +125,7 @@ class StreamingWorker(RolloutWorker):
         tally.frames += frames
         tally.env_errors += slot.env_errors - errors
         slot.rest()
+        slot.diary.end()
 
     def _hand_over_episodes(self, tally: _EpisodesTally, idle_s: float) -> Portion:
         tally.idle_s = idle_s

@@ -120,6 +120,16 @@ class TransformersEngine:
         model = self._running()
         await self._compute(lambda: model.unload_adapter(adapter))
 
+    async def sleep(self) -> None:
+        """Moves the model to host memory; on CPU it is there already."""
+        model = self._running()
+        await self._compute(model.leave_device)
+
+    async def wake(self) -> None:
+        """Moves the model back."""
+        model = self._running()
+        await self._compute(model.return_to_device)
+
     def _load(self) -> TransformersModel:
         from actors.transformers_model import TransformersModel
 

@@ -76,6 +76,16 @@ class TransformersModel:
             self._model.set_adapter(others[0])
             self._model.delete_adapter(adapter.name)
 
+    def leave_device(self) -> None:
+        """Moves base and adapters to host memory."""
+        self._model.to("cpu")
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def return_to_device(self) -> None:
+        """Moves base and adapters back, bit for bit."""
+        self._model.to(self._device)
+
     @torch.inference_mode()
     def draw(self, draws: Sequence[Draw], adapter: AdapterHandle | None) -> list[Completion]:
         """Draws one completion per row, all under one adapter."""

@@ -79,7 +79,10 @@ def engine_arguments(model: str, config: ServerConfig) -> dict[str, Any]:
         "worker_extension_cls": f"{Lifeline.__module__}.{Lifeline.__qualname__}",
     }
     on_cpu = _is_cpu()
+    if config.sleep_while_learning:
+        arguments["enable_sleep_mode"] = True
     if on_cpu:
+        _refuse_sleep(config)
         arguments["enforce_eager"] = True
         arguments["block_size"] = _CPU_BLOCK_TOKENS
         # vLLM's CPU kernels take the last slot for rows without an adapter (index -1), so that one must stay empty.
@@ -94,6 +97,19 @@ def engine_arguments(model: str, config: ServerConfig) -> dict[str, Any]:
     if config.deterministic:
         arguments["async_scheduling"] = False
     return arguments
+
+
+def _refuse_sleep(config: ServerConfig) -> None:
+    """On CPU vLLM's workers ignore the order to sleep, with a warning at most.
+
+    Raises:
+        ServerStartError: the engine is meant to sleep.
+    """
+    if config.sleep_while_learning:
+        raise ServerStartError(
+            "sleep_while_learning is set, but this vLLM is built for CPU, where an engine keeps its memory.",
+            "set servers.sleep_while_learning=false, or install vLLM for GPUs",
+        )
 
 
 def _adapted_modules(model: str, config: ServerConfig) -> list[str] | None:

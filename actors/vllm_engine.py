@@ -39,6 +39,8 @@ _MAX_BANNED_IDS = 1024  # what vLLM's GPU sampler takes per request
 
 _ABANDON_S = 5.0
 
+_ROOM = "lower servers.gpu_memory_utilization: the learner's process keeps some GPU memory while it makes room"
+
 
 class VLLMEngine:
     """One vLLM engine, on whatever device the installed vLLM was built for.
@@ -154,6 +156,28 @@ class VLLMEngine:
     async def unload_adapter(self, adapter: AdapterHandle) -> None:
         """Takes an adapter out of the engine."""
         await self._running().remove_lora(adapter.serial)
+
+    async def sleep(self) -> None:
+        """Level 1 of vLLM's sleep: what lies in its weights pool, adapters included, goes to host memory; the
+        key-value, prefix, encoder and processor caches are emptied. Level 2 would drop the weights for good."""
+        await self._running().sleep(level=1)
+
+    async def wake(self) -> None:
+        """All of it comes back to the addresses it had, so that CUDA graphs stay valid.
+
+        Raises:
+            ServerStartError: most often others hold the memory; the engine is not usable.
+        """
+        llm = self._running()
+        try:
+            await llm.wake_up()
+            sleeps = await llm.is_sleeping()  # vLLM only logs a refusal
+        except Exception as error:
+            if self.failure is not None:
+                raise
+            raise ServerStartError(f"vLLM did not wake: {error}", _ROOM) from error
+        if sleeps:
+            raise ServerStartError("vLLM did not wake, and does not say why.", _ROOM)
 
     def _running(self) -> AsyncLLM:
         if self._llm is None:

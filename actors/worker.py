@@ -18,6 +18,7 @@ import gymnasium
 import numpy as np
 
 from actors.builder import SlotIdentity
+from actors.diary import Diary, WorkLog
 from actors.frames import FrameEncoder
 from actors.prompting import PromptEncoder
 from actors.report import RolloutReport, RolloutTally
@@ -60,6 +61,7 @@ class RolloutWorker:
         deterministic: Step all slots in rounds and seed every request.
         sample_deadline_s: How long one response may take, in seconds.
         rewards: What a row's reward is made of.
+        clock: Seconds that only ever grow; for what a request tells of the time before it.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class RolloutWorker:
         sample_deadline_s: float = 120.0,
         rewards: RewardWeights = UNSHAPED,
         make_evaluated_env: Callable[[], tuple[gymnasium.Env, TaskAdapter]] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if slots < 1:
             raise ValueError(f"A rollout worker needs at least 1 environment slot, got {slots}.")
@@ -91,6 +94,8 @@ class RolloutWorker:
         self._deterministic = deterministic
         self._deadline_s = sample_deadline_s
         self._rewards = rewards
+        self._clock = clock
+        self._work_log = WorkLog()
         self._frame_encoder = FrameEncoder()
         self._slots = [self._make_slot(i, make_env) for i in range(slots)]
         for slot in self._slots:
@@ -212,7 +217,8 @@ class RolloutWorker:
     def _make_slot(self, index: int, make_env: Callable[[], tuple[gymnasium.Env, TaskAdapter]]) -> EnvSlot:
         env, adapter = make_env()
         identity = SlotIdentity(self._run_id, self.worker_id, index, self._seed)
-        return EnvSlot(env, adapter, self._encoder, self._frame_encoder, identity, self._rewards)
+        diary = Diary(self._work_log, self._clock)
+        return EnvSlot(env, adapter, self._encoder, self._frame_encoder, identity, self._rewards, diary)
 
     async def _play_episodes(
         self,
@@ -229,6 +235,7 @@ class RolloutWorker:
         for slot in slots:
             if waiting:
                 playing[slot] = waiting.popleft()
+                slot.diary.begin()
                 begin(slot, playing[slot])
         while playing:
             going = list(playing)
@@ -242,23 +249,30 @@ class RolloutWorker:
                     begin(slot, playing[slot])
                 else:
                     del playing[slot]
+                    slot.diary.end()
 
     async def _play_freely(
         self, slots: list[EnvSlot], budget: _Budget, version: int, temperature: float, tally: RolloutTally
     ) -> None:
         async def play(slot: EnvSlot) -> None:
+            slot.diary.begin()
             while budget.take():
                 await self._advance([slot], version, temperature, tally)
+            slot.diary.end()
 
         await gather_or_cancel([play(slot) for slot in slots])
 
     async def _play_rounds(
         self, slots: list[EnvSlot], budget: _Budget, version: int, temperature: float, tally: RolloutTally
     ) -> None:
+        for slot in slots:
+            slot.diary.begin()
         while budget.left > 0:
             going = slots[: budget.left]
             budget.left -= len(going)
             await self._advance(going, version, temperature, tally)
+        for slot in slots:
+            slot.diary.end()
 
     async def _advance(self, slots: Sequence[EnvSlot], version: int, temperature: float, tally: RolloutTally) -> None:
         """One round; an episode that ended is followed at once by the next, whose own state makes the next prompt."""
@@ -274,10 +288,12 @@ class RolloutWorker:
         """Sample once for every slot and step every environment; results in the order of `slots`."""
         params = SamplingParams(temperature=temperature, max_tokens=self._max_tokens)
         requests = [slot.request(params, version, seeded=self._deterministic) for slot in slots]
-        began = time.perf_counter()
+        began = self._clock()
         pending: Awaitable[list[Sample]] = self._sampler.sample_batch(requests)
         samples = await before_deadline(pending, self._deadline_s, f"{len(requests)} response(s) of policy {version}")
-        waited_s = time.perf_counter() - began
+        waited_s = self._clock() - began
+        for slot, sample in zip(slots, samples, strict=True):
+            slot.diary.answered(waited_s, sample.sample_s)
         results = []
         for slot, sample in zip(slots, samples, strict=True):
             results.append(slot.apply(sample, temperature, waited_s))

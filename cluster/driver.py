@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,11 @@ from cluster.runtime.processes import ask_learner
 from cluster.runtime.waiting import StopFlag
 from cluster.servers.pool import ServerPool
 from cluster.stages.jobs import keep_rows
+from cluster.turns import Alternation, SideBySide, Turns
 from cluster.workers.pool import Rollout, WorkerPool
 from learner.algorithms.config import CRITIC_ALGORITHMS
 from protocol.adapter import AdapterManifest, CanaryPrompt
+from protocol.episode import EpisodeResult
 
 
 @dataclass(slots=True)
@@ -48,7 +50,7 @@ class Driver:
         config: The run's configuration.
         run: Where checkpoints go.
         learner: Ray actor of `LearnerActor`, started.
-        servers, workers: The pools, started.
+        servers, workers: The pools, started; engines that alternate with the learner sleep.
         canaries: Fixed prompts that prove every publish.
         stop: Set when the user wants the run to end.
         stage: Number of the stage that the driver works for; its initial states are others than those of other
@@ -74,6 +76,9 @@ class Driver:
         self.workers = workers
         self._canaries = canaries
         self._stop = stop
+        self._turns: Turns = SideBySide()
+        if config.servers.sleep_while_learning:
+            self._turns = Alternation(learner, servers, config.learner.update_timeout_s)
         self.progress = Progress()
         self.policy_version = -1
         """Version that every server has acknowledged; -1 before the first publish."""
@@ -92,6 +97,7 @@ class Driver:
 
     def _export(self) -> tuple[Any, Any]:
         """Have the learner export its adapter: calls that answer with the manifest and with the package."""
+        self._turns.of_learner()
         made, package = self._learner.package.options(num_returns=2).remote(self._canaries)
         return made, package
 
@@ -99,6 +105,7 @@ class Driver:
         """Bring an exported adapter to every server; its manifest, and what the canaries said."""
         timeout_s = self._config.learner.update_timeout_s
         manifest: AdapterManifest = ask_learner(made, "the learner to export its adapter", timeout_s)
+        self._turns.of_engines()
         acks = self.servers.publish(manifest, package)
         return manifest, {
             "publish/canary_max_abs_error": max(a.max_abs_error for a in acks),
@@ -119,7 +126,9 @@ class Driver:
             StopRequested: The user asked to stop during the rollout; nothing of it has been trained on.
         """
         began = time.monotonic()
+        self._turns.of_engines()
         rollout = self._collect(lambda: self._look_around(show, "sampling"))
+        self._turns.of_learner()
         update_began = time.monotonic()
         learnt = ask_learner(
             self._learner.update.remote(self.progress.update + 1, rollout.batches),
@@ -135,6 +144,7 @@ class Driver:
         values |= self.publish()
         values["time/iteration_s"] = took_s = time.monotonic() - began
         values["idle/workers"] = 1 - rollout.wall_s / took_s
+        values |= self._turns.metrics()
         return self._complete(values)
 
     def settle(self, show: Callable[[str], None] = lambda phase: None) -> None:
@@ -154,7 +164,7 @@ class Driver:
         self.progress.wall_s += took_s
         values |= {
             "idle/learner": 1 - values["time/update_s"] / took_s,
-            "idle/engines": self.servers.idle_share(),
+            **self.servers.idle_shares(),
             "run/env_steps": self.progress.env_steps,
             "run/policy_version": self.policy_version,
             "run/server_restarts": self.servers.restarts,
@@ -178,6 +188,7 @@ class Driver:
             StopRequested: The user asked to stop; portions that are done stay on disk.
         """
         config, began = self._config, time.monotonic()
+        self._turns.of_engines()
         seeds = config.group_seeds(episodes, group_size, 0, self._stage)
         reports: list[RolloutReport] = []
         size = config.rollout.episodes_per_update
@@ -196,6 +207,14 @@ class Driver:
             )
             reports += rollout.reports
         return rollout_metrics(reports, time.monotonic() - began)
+
+    def play(self, seeds: Sequence[int], temperature: float) -> list[EpisodeResult]:
+        """Play whole episodes of the evaluated environment under the current policy, one per seed."""
+        self._turns.of_engines()
+        timeout_s = self._config.workers.rollout_timeout_s
+        return self.workers.run_episodes(
+            seeds, self.policy_version, temperature, timeout_s, meanwhile=self.servers.supervise
+        )
 
     def _collect(self, meanwhile: Callable[[], None]) -> Rollout:
         """Environment steps, or whole episodes where the algorithm compares such."""
@@ -222,6 +241,7 @@ class Driver:
             CheckpointError: There is no complete checkpoint, or it does not fit this configuration.
         """
         checkpoint = checkpoint or self._run.latest_checkpoint()
+        self._turns.of_learner()
         self.progress = Progress(**read_state(checkpoint))
         ask_learner(
             self._learner.load.remote(str(checkpoint)),
@@ -237,6 +257,7 @@ class Driver:
         Raises:
             CheckpointError: It is no complete checkpoint, or does not fit this configuration.
         """
+        self._turns.of_learner()
         ask_learner(
             self._learner.load.remote(str(checkpoint), fresh_optimizer),
             "the learner to read the checkpoint of the stage before",

@@ -115,9 +115,15 @@ class Session:
     def _driver(self, stage: PlannedStage, model: Path, phase: Phase) -> Driver:
         config = stage.config
         self._end_workers()
+        alternates = config.servers.sleep_while_learning
+        if alternates:
+            self._clear_gpu()
         began_servers = self._serve(model, config.engine)
         servers = self._servers
         assert servers is not None
+        if alternates:  # engines measure what memory is free while they start: the learner's model comes after them
+            servers.wait_started(lambda: phase.update(note="engines load and warm up"))
+            servers.sleep()
         # Before the policy: the learner answers one call at a time, and the workers need this to start.
         image_tokens = image_token_counts(config, model, self.learner)
         self._forget_policy()
@@ -163,6 +169,11 @@ class Session:
             carry_versions=config.learner.max_staleness if config.rollout.partial_episodes == "carry" else 0,
             name=stage.worker_name,
         )
+
+    def _clear_gpu(self) -> None:
+        """Have the learner hold no GPU memory."""
+        self._forget_policy()
+        self.ask(self.learner.free.remote(), "the learner to leave the GPU")
 
     def _forget_policy(self) -> None:
         if self._holds_policy:

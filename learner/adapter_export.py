@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 from peft import get_peft_model_state_dict
-from safetensors.torch import save
 
+from learner.adapter_bytes import tensor_bytes
 from learner.batching import collate_tokens
 from learner.policy import Policy
-from protocol.adapter import AdapterManifest, AdapterPackage, Canary, CanaryPrompt, adapter_digest
+from protocol.adapter import AdapterManifest, AdapterPackage, Canary, CanaryPrompt, joined_digest
 from protocol.errors import RequestRefused
 from protocol.trajectory import digest_of
 
@@ -23,10 +23,9 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 
 
-def adapter_weights(policy: Policy, dtype: torch.dtype) -> pa.Buffer:
-    """Content of `adapter_model.safetensors`: PEFT's key names, no value head, cast to `dtype`."""
-    tensors = get_peft_model_state_dict(policy.peft_model)
-    return pa.py_buffer(save({k: v.detach().to("cpu", dtype).contiguous() for k, v in tensors.items()}))
+def adapter_weights(policy: Policy, dtype: torch.dtype) -> tuple[pa.Buffer, bytes]:
+    """Content of `adapter_model.safetensors` (PEFT's key names, no value head, cast to `dtype`) and its SHA-256."""
+    return tensor_bytes(get_peft_model_state_dict(policy.peft_model), dtype)
 
 
 def adapter_config(policy: Policy, base_model: Path | str) -> bytes:
@@ -39,7 +38,8 @@ def adapter_config(policy: Policy, base_model: Path | str) -> bytes:
 def write_adapter(policy: Policy, base_model: Path | str, folder: Path) -> Path:
     """Write the adapter (float32) as a PEFT folder; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS_FILE).write_bytes(adapter_weights(policy, torch.float32))
+    weights, _ = adapter_weights(policy, torch.float32)
+    (folder / WEIGHTS_FILE).write_bytes(memoryview(weights))
     (folder / CONFIG_FILE).write_bytes(adapter_config(policy, base_model))
     return folder
 
@@ -56,11 +56,11 @@ def build_package(
     # Which pictures were encoded together decides the last bits of a score: canaries start afresh at every publish.
     policy.backbone.vision.clear()
     # Servers hold the adapter in the type of the base weights.
-    weights = adapter_weights(policy, policy.backbone.model.dtype)
+    weights, weights_sha256 = adapter_weights(policy, policy.backbone.model.dtype)
     config = adapter_config(policy, base_model)
     manifest = AdapterManifest(
         policy_version=policy_version,
-        digest=adapter_digest(weights, config),
+        digest=joined_digest(weights_sha256, config),
         rank=policy.lora.rank,
         alpha=float(policy.lora.alpha),
         target_modules=policy.lora_targets,

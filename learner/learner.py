@@ -18,6 +18,7 @@ from learner.backbone import Backbone
 from learner.checkpoint import apply_checkpoint, read_checkpoint, save_checkpoint
 from learner.config import LearnerConfig
 from learner.model_folder import check_model_folder
+from learner.offloading import Offloader
 from learner.parallel.group import ALONE, Group
 from learner.policy import Policy
 from learner.rows import gather_rows
@@ -65,6 +66,7 @@ class Learner:
             seed=seed,
         )
         self._loop = UpdateLoop(self.policy, config)
+        self._offloader = Offloader(self.policy, self._loop.optimizer)
         self._admission = Admission(
             backbone.images,
             banned_token_ids,
@@ -111,6 +113,7 @@ class Learner:
                 waiting; the weights are those after the last finite step, so resume from a checkpoint.
             LearnerGroupBroken: Another process of the group is gone, late, or ended up with other weights.
         """
+        self._check_present()
         batches = self._admission.take(self._policy_version)
         if not batches:
             raise TrajectoryError(
@@ -144,9 +147,24 @@ class Learner:
         Raises:
             RequestRefused: A canary is malformed.
         """
+        self._check_present()
         package = build_package(self.policy, self._model_path, self._policy_version, prompts)
         self._published[self._policy_version] = package.manifest.digest
         return package
+
+    def offload(self) -> int:
+        """Give the device's memory back until `reload`; returns the bytes (see `learner.offloading`).
+
+        Until then trajectories may be received and checkpoints be written, and nothing else.
+
+        Raises:
+            ConfigError: The weights are held in a form that cannot be moved.
+        """
+        return self._offloader.offload()
+
+    def reload(self) -> None:
+        """Take the device's memory again: everything is as it was, bit for bit."""
+        self._offloader.reload()
 
     def save(self, directory: str | Path) -> Path:
         """Write a checkpoint (see `learner.checkpoint`). Waiting trajectories are not part of it."""
@@ -170,6 +188,7 @@ class Learner:
         Raises:
             CheckpointError: The directory is no checkpoint, or one of another model, shape or algorithm.
         """
+        self._check_present()
         checkpoint = read_checkpoint(directory, self.policy, self._model_path)
         try:
             counters = checkpoint.counters
@@ -184,6 +203,10 @@ class Learner:
             checkpoint = replace(checkpoint, moments={})
         apply_checkpoint(checkpoint, self.policy, self._loop.optimizer)
         self._seed, self._policy_version, self._published = seed, version, published
+
+    def _check_present(self) -> None:
+        if self._offloader.is_offloaded:
+            raise RuntimeError("the learner has given its device's memory back: reload() comes first")
 
     def _generator(self, policy_version: int) -> torch.Generator:
         """Shuffles one update; a function of seed and version, so that nothing need be saved."""

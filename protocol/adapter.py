@@ -17,7 +17,12 @@ def adapter_name(policy_version: int) -> str:
 
 def adapter_digest(weights: pa.Buffer | bytes, config: bytes) -> bytes:
     """SHA-256 over the safetensors bytes and the adapter's configuration: 32 raw bytes."""
-    return hashlib.sha256(hashlib.sha256(weights).digest() + hashlib.sha256(config).digest()).digest()
+    return joined_digest(hashlib.sha256(weights).digest(), config)
+
+
+def joined_digest(weights_sha256: bytes, config: bytes) -> bytes:
+    """`adapter_digest` of weights that were hashed before."""
+    return hashlib.sha256(weights_sha256 + hashlib.sha256(config).digest()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +98,9 @@ class PublishTimes:
     """Where a server's time went, in seconds."""
 
     check_s: float
-    """Digest, configuration and tensor names of the package."""
+    """Configuration and tensor names of the package."""
     write_s: float
-    """Files for the engine."""
+    """Digest, and files for the engine; the server waits where another one of its node is at that."""
     load_s: float
     """The engine takes them in."""
     canary_s: float

@@ -115,10 +115,17 @@ def test_every_method_of_an_adapter_is_explained():
     assert public - helpers == explained
 
 
-@pytest.mark.parametrize("page", ["environments.md", "stages.md", "your_own_environment.md"])
+@pytest.mark.parametrize("page", ["environments.md", "placement.md", "stages.md", "your_own_environment.md"])
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#]+)\)", (DOCS / page).read_text("utf-8"))
     assert links and all((DOCS / link).exists() for link in links if "://" not in link)
+
+
+@pytest.mark.parametrize("snippet", quoted("placement.md", "yaml"), ids=["apart", "shares", "turns"])
+def test_every_placement_loads(snippet, tmp_path):
+    path = tmp_path / "placement.yaml"
+    path.write_text(snippet, "utf-8")
+    assert load_config(path).learner.gpus > 0
 
 
 def test_stale_prompts_halve_the_success_of_a_player_that_believes_them():

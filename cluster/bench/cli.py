@@ -75,6 +75,21 @@ def scale(quick: QuickOption = False, json_file: JsonOption = None) -> None:
     bench("scale", BenchSettings(quick=quick), json_file)
 
 
+@app.command()
+def soak(
+    minutes: Annotated[
+        float, typer.Option(min=1.0, help="Length of the run, from its first update; --quick takes seconds instead")
+    ] = 30.0,
+    quick: QuickOption = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Memory of every process while a run goes on: flat or not? Ctrl-C ends it with what there is."""
+    from cluster.bench.registry import BenchSettings
+    from cluster.bench.suite import bench
+
+    bench("soak", BenchSettings(quick=quick, minutes=minutes), json_file)
+
+
 @app.command("all")
 def every(
     quick: QuickOption = False,

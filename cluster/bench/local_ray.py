@@ -9,7 +9,8 @@ from cluster.config import RayConfig
 from cluster.record.progress import RunProgress
 from cluster.runtime.ray_session import ray_session
 
-_LOGICAL_CPUS = 2
+_LOGICAL_CPUS = 3
+"""What the smallest real run asks for: learner, server, workers."""
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from cluster.bench.result import Findings
 from cluster.config.env import EnvConfig
 from cluster.config.stages import DemonstrationConfig
 from cluster.record.progress import RunProgress
+from cluster.servers.idle import ENGINE_CAUSES
 from cluster.stages.model import image_sizes, make_demonstrations
 from learner.rows import gather_rows
 from learner.tiny.config import TinyVLMConfig
@@ -30,6 +31,8 @@ ORIGINAL = "original's loop"
 GOALS = {(ASYNCHRONOUS, ORIGINAL): 30.0, (ASYNCHRONOUS, LOCK_STEP): 1.5}
 SIMULATED_GOAL, SATURATION_GOAL = 3.0, 0.95
 MAX_TOKENS = 24
+WORTH_TELLING = 0.05
+"""Causes of idle engines that come to less of the time than this, in percent, are left out."""
 _DEADLINE_S = 1200.0
 
 
@@ -85,6 +88,11 @@ def _report(findings: Findings, found: dict[str, list[Speed]]) -> None:
     for who in (LOCK_STEP, ASYNCHRONOUS):
         findings.row(REAL, "time without work", f"{who}, learner", "%", [100 * s.learner_idle for s in found[who]])
         findings.row(REAL, "time without work", f"{who}, engine", "%", [100 * s.engine_idle for s in found[who]])
+    for who in (LOCK_STEP, ASYNCHRONOUS):
+        for cause in ENGINE_CAUSES:
+            idle = [100 * speed.engine_idle_by.get(cause, 0.0) for speed in found[who]]
+            if max(idle) >= WORTH_TELLING:
+                findings.row(REAL, "engine idle for", f"{who}, {cause}", "%", idle)
 
 
 def _report_simulated(findings: Findings, case: str, found: dict[str, float]) -> None:
@@ -101,7 +109,8 @@ def _explain(findings: Findings, steps: int, updates: int) -> None:
         f"'{ORIGINAL}': one NumberLine, transformers' generate at batch 1, a second pass for the log-probs, 3 epochs "
         f"with mini-batches of one row, one thread; {steps} steps and their update. '{LOCK_STEP}' and "
         f"'{ASYNCHRONOUS}' (max_staleness 1): the shipped recipe with 64 environments, vLLM, 512 rows and 3 epochs an "
-        f"update, {updates} updates of which the first two are not counted, evaluations left out."
+        f"update, {updates} updates of which the first two are not counted, evaluations left out. "
+        "What the causes of idle engines mean: docs/asynchrony.md."
     )
     findings.note(
         "Simulated: our slots, streams and capacity rule, with an engine, environments, a learner and publications "

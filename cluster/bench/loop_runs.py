@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cluster.servers.idle import ENGINE_CAUSES, IDLE
 from protocol.errors import CroupierError
 
 RECIPE = Path(__file__).parents[1] / "configs" / "local.yaml"
@@ -33,6 +35,8 @@ class Speed:
     """Share of the time without an update."""
     engine_idle: float = 0.0
     """Share of the time without a request."""
+    engine_idle_by: Mapping[str, float] = field(default_factory=dict)
+    """The same, by cause."""
 
 
 def fine_tuned_model(folder: Path, quick: bool) -> Path:
@@ -71,7 +75,8 @@ def train_speed(model: Path, folder: Path, updates: int, max_staleness: int, qui
         sum(row["rollout/env_steps"] for row in rows) / took_s,
         sum(row["rollout/sampled_tokens"] for row in rows) / took_s,
         share("idle/learner"),
-        share("idle/engines"),
+        share(IDLE),
+        {cause: share(f"{IDLE}/{cause}") for cause in ENGINE_CAUSES},
     )
 
 

@@ -106,30 +106,25 @@ def _measure_stubs(findings: Findings, model: str, versions: Iterator[int], prog
             wait_started([server.start.remote() for server in servers])
         for megabytes in STUB_SIZES_MB:
             nbytes = megabytes * 10**6
-            counts = [count for count in STUB_SERVERS if fits(nbytes, count)]
-            if counts != list(STUB_SERVERS):
-                most, wanted = max(counts, default=0), max(STUB_SERVERS)
-                findings.note(
-                    f"{STUBS}: for {megabytes} MB this machine's free memory was enough for {most} of {wanted} servers."
-                )
-            if not counts:
+            if not fits(nbytes):
+                findings.note(f"{STUBS}: this machine's free memory was not enough for {megabytes} MB.")
                 continue
             wait_started([learner.start.remote(nbytes)])
-            crews = {count: Crew(learner, servers[:count], versions) for count in counts}
+            crews = {count: Crew(learner, servers[:count], versions) for count in STUB_SERVERS}
             with progress.phase(f"publish {megabytes} MB to {STUBS}", total=STUB_REPEATS + 1) as phase:
                 found = publish_in_turn(crews, Crew.vacate, STUB_REPEATS, phase.update)
             _add(findings, STUBS, f"{megabytes} MB", found)
 
 
-def fits(nbytes: int, servers: int) -> bool:
-    """Whether memory is left for an adapter of that size on so many servers of this machine.
+def fits(nbytes: int) -> bool:
+    """Whether memory is left for an adapter of that size.
 
-    The learner holds tensors and bytes, with one copy while it makes them; the object store two packages; each server
-    its files. The last two lie in /dev/shm.
+    The learner holds tensors and bytes; the object store two packages; the servers, all of one machine, one set of
+    files. The last two lie in /dev/shm.
     """
-    shared = (2 + servers) * nbytes
+    shared = 3 * nbytes
     return (
-        shared + 3 * nbytes <= _SPARE * psutil.virtual_memory().available
+        shared + 2 * nbytes <= _SPARE * psutil.virtual_memory().available
         and shared <= _SPARE * psutil.disk_usage("/dev/shm").free
     )
 
@@ -176,15 +171,16 @@ def _add(findings: Findings, part: str, what: str, found: Mapping[int, Sequence[
 
 def _explain(findings: Findings, canaries: int, settings: BenchSettings) -> None:
     findings.note(
-        "All processes share this machine: learner, servers and their engines wait for its cores, and every server "
-        "writes files of its own, as servers of different nodes would. The parts are those of the server that spoke "
-        "last, and add up."
+        "All processes share this machine: learner, servers and their engines wait for its cores, and all servers "
+        "share one set of files, as those of one node do. The parts are those of the server that spoke last, and add "
+        "up."
     )
     findings.note(
         f"'export' makes bytes of the tensors, their digest, and with real engines the learner's scores of "
         f"{canaries} canaries; 'object store' is the way from there into the server's hands, one copy for all servers; "
-        "'check' is the server's own digest and look at names; 'write' goes to tmpfs; 'canaries' are scored with the "
-        "adapter and without; 'rest' is messages and waiting for a turn."
+        "'check' is the server's own look at configuration and names; 'write' is the digest and the files in tmpfs, "
+        "both by the server that comes first, while the others wait; 'canaries' are scored with the adapter and "
+        "without; 'rest' is messages and waiting for a turn."
     )
     if settings.quick:
         return

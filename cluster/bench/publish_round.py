@@ -29,9 +29,9 @@ class Parts:
     object_store: float
     """From the package in the learner's hands to the package in the server's."""
     check: float
-    """The server's own look at digest, configuration and names."""
+    """The server's own look at configuration and names."""
     write: float
-    """Files in memory (tmpfs)."""
+    """Digest, and files in memory (tmpfs), by the first server of the machine; the others wait for it."""
     load: float
     canaries: float
     rest: float

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from actors.engine import AdapterHandle, Completion, Draw, Prompt
-from protocol.adapter import AdapterManifest, AdapterPackage, Canary, adapter_digest
+from protocol.adapter import AdapterManifest, AdapterPackage, Canary, joined_digest
 from protocol.errors import RequestRefused
 
 if TYPE_CHECKING:
@@ -48,12 +47,12 @@ def stub_tensors(nbytes: int) -> dict[str, torch.Tensor]:
 def stub_package(tensors: dict[str, torch.Tensor], policy_version: int) -> AdapterPackage:
     """The tensors as a package, made as `learner.adapter_export` does, with a canary that nobody computed."""
     import torch
-    from safetensors.torch import save
 
-    weights = pa.py_buffer(save({k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in tensors.items()}))
-    manifest = AdapterManifest(
-        policy_version, adapter_digest(weights, _CONFIG), _RANK, float(_RANK), _MODULES, weights.size
-    )
+    from learner.adapter_bytes import tensor_bytes
+
+    weights, weights_sha256 = tensor_bytes(tensors, torch.bfloat16)
+    digest = joined_digest(weights_sha256, _CONFIG)
+    manifest = AdapterManifest(policy_version, digest, _RANK, float(_RANK), _MODULES, weights.size)
     scores = [np.full(len(_RESPONSE), score, np.float32) for score in (_ADAPTED_SCORE, _BASE_SCORE)]
     return AdapterPackage(manifest, weights, _CONFIG, (Canary(_RESPONSE, (), _RESPONSE, *scores),))
 
@@ -70,6 +69,12 @@ class StubEngine:
 
     async def stop(self) -> None:
         """Nothing to stop."""
+
+    async def sleep(self) -> None:
+        """Nothing to give back."""
+
+    async def wake(self) -> None:
+        """Nothing to take again."""
 
     async def load_adapter(self, adapter: AdapterHandle) -> None:
         """Reads the file, through a buffer of a few MiB."""

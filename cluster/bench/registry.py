@@ -20,6 +20,8 @@ class BenchSettings:
     """Few and short repeats: to see that the benchmark works, in seconds."""
     soak: bool = False
     """Also the parts that run for minutes to show what only time shows."""
+    minutes: float = 30.0
+    """How long a benchmark goes on that is nothing but such a part; a quick run does not ask."""
 
 
 Measure = Callable[[BenchSettings, RunProgress], Findings]
@@ -35,6 +37,8 @@ class Benchmark:
     """Holds the function `measure`, a `Measure`."""
     uses_ray: bool = False
     """Whether it needs `cluster.bench.local_ray`; those come last, so that Ray's processes disturb no other."""
+    is_long: bool = False
+    """Whether it runs for `BenchSettings.minutes`."""
 
     def load(self) -> Measure:
         """The function that measures."""
@@ -61,6 +65,13 @@ BENCHMARKS = (
     ),
     Benchmark(
         "scale", "1 to 64 rollout workers against an engine that only waits", "cluster.bench.scale", uses_ray=True
+    ),
+    Benchmark(
+        "soak",
+        "Memory of every process while a run goes on and on",
+        "cluster.bench.soak",
+        uses_ray=True,
+        is_long=True,
     ),
 )
 

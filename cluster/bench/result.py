@@ -1,4 +1,4 @@
-"""What a benchmark found, as typed data: measured rows, ratios of pairs, published numbers, and on what machine.
+"""What a benchmark found, as typed data: measured rows, ratios of pairs, courses, published numbers, on what machine.
 
 Benchmarks fill `Findings`; `cluster.bench.suite` adds machine, date and command and makes the `BenchResult` that is
 printed and written as JSON.
@@ -79,6 +79,29 @@ class Ratio(_Record):
         return None if self.at_least is None else self.values.median >= self.at_least
 
 
+class Course(_Record):
+    """How one quantity went while a run went on; see `cluster.bench.soak_course` for what is made of the samples."""
+
+    part: str
+    case: str
+    unit: str
+    at_tenth: float
+    """At 10 % of the run; each of these three is the median of the twentieth of the run that ends there."""
+    at_half: float
+    at_end: float
+    peak: float
+    """Largest sample."""
+    slope: float
+    """Per 1,000 environment steps, over the last two thirds of the run."""
+    slope_error: float
+    """Standard error of the slope."""
+    grows: bool
+    minutes: float
+    """Length of the run."""
+    curve: tuple[float, ...]
+    """Values at evenly spaced times from the run's beginning to its end."""
+
+
 class Reference(_Record):
     """A number from elsewhere, for orientation only: another machine, other versions."""
 
@@ -119,6 +142,7 @@ class BenchResult(_Record):
     machine: Machine
     rows: tuple[Row, ...]
     ratios: tuple[Ratio, ...]
+    courses: tuple[Course, ...] = ()
     references: tuple[Reference, ...]
     notes: tuple[str, ...]
 
@@ -133,6 +157,7 @@ class Findings:
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self.ratios: list[Ratio] = []
+        self.courses: list[Course] = []
         self.references: list[Reference] = []
         self.notes: list[str] = []
 

@@ -41,6 +41,7 @@ def run_benchmark(name: str, settings: BenchSettings, progress: RunProgress) -> 
         machine=machine,
         rows=tuple(findings.rows),
         ratios=tuple(findings.ratios),
+        courses=tuple(findings.courses),
         references=tuple(findings.references),
         notes=tuple(findings.notes),
     )
@@ -63,11 +64,15 @@ def bench(name: str, settings: BenchSettings, json_file: Path | None = None, con
 def bench_all(settings: BenchSettings, folder: Path, console: Console | None = None) -> None:
     """Run every benchmark, one after the other, and write NAME.json of each into the folder.
 
+    Long ones take part in quick runs, and where the settings ask for them.
+
     Raises:
         PlacementError: Ray does not start.
     """
     with ExitStack() as stack:
         for benchmark in BENCHMARKS:
+            if benchmark.is_long and not (settings.quick or settings.soak):
+                continue
             if benchmark.uses_ray:
                 from cluster.bench.local_ray import local_ray  # Ray takes a while to import
 

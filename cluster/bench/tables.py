@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.bench.result import BenchResult, Ratio, Row, Summary
+from cluster.bench.result import BenchResult, Course, Ratio, Row, Summary
 
-_RIGHT = {"median", "min..max", "value"}
+_LEVELS = ("at 10 %", "at half", "at the end", "peak", "per 1,000 steps")
+_RIGHT = {"median", "min..max", "value", *_LEVELS}
 
 
 class Section(NamedTuple):
@@ -24,7 +25,7 @@ class Section(NamedTuple):
 
 
 def print_result(result: BenchResult, console: Console) -> None:
-    """Print machine, rows by part, ratios, numbers from elsewhere and notes."""
+    """Print machine, courses, rows by part, ratios, numbers from elsewhere and notes."""
     console.print(f"[bold]{escape(result.name)}[/]: {escape(result.about)}")
     console.print(machine_line(result), markup=False)
     if result.quick:
@@ -42,8 +43,11 @@ def print_result(result: BenchResult, console: Console) -> None:
 
 
 def markdown(result: BenchResult) -> str:
-    """Medians by case, variants side by side with their ratio; the JSON holds the rest."""
+    """Courses; medians by case, variants side by side with their ratio; the JSON holds the rest."""
     lines = [f"`{result.command}`, {result.date[:10]}; {machine_line(result)}.", ""]
+    for section in _courses(result.courses):
+        lines += [f"| {section.title} | {' | '.join(section.headings[1:])} |", "|---" * len(section.headings) + "|"]
+        lines += [*(f"| {' | '.join(line)} |" for line in section.cells), ""]
     for part in dict.fromkeys(row.part for row in result.rows):
         lines += [f"| {part} | median | ratio of neighbouring repeats (min..max) |", "|---|---|---|"]
         rows = [row for row in result.rows if row.part == part]
@@ -62,8 +66,8 @@ def markdown(result: BenchResult) -> str:
 
 
 def sections(result: BenchResult) -> list[Section]:
-    """Every table of the result: its rows and ratios part by part, then the numbers from elsewhere."""
-    made = []
+    """Every table of the result: courses, rows and ratios part by part, then the numbers from elsewhere."""
+    made = _courses(result.courses)
     for part in dict.fromkeys(row.part for row in result.rows):
         made.append(_rows(part, [row for row in result.rows if row.part == part]))
         if ratios := [ratio for ratio in result.ratios if ratio.part == part]:
@@ -92,6 +96,20 @@ def number(value: float) -> str:
         if abs(value) >= least:
             return f"{value:{form}}"
     return f"{value:.4f}"
+
+
+def _courses(courses: Sequence[Course]) -> list[Section]:
+    made = []
+    for part, unit in dict.fromkeys((course.part, course.unit) for course in courses):
+        cells = [_course(course) for course in courses if course.part == part]
+        made.append(Section(f"{part} ({unit})", ("case", *_LEVELS, "verdict"), cells))
+    return made
+
+
+def _course(course: Course) -> tuple[str, ...]:
+    levels = (course.at_tenth, course.at_half, course.at_end, course.peak)
+    slope = f"{'+' * (course.slope >= 0)}{number(course.slope)} ± {number(course.slope_error)}"
+    return course.case, *map(number, levels), slope, "grows" if course.grows else "flat"
 
 
 def _rows(title: str, rows: Sequence[Row]) -> Section:

@@ -35,6 +35,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Simulated seconds since the loop began."""
         return self._jumping.now_s
 
+    def work(self, seconds: float) -> None:
+        """Let time pass in which the loop comes to nothing else."""
+        self._jumping.now_s += seconds
+
 
 def run_virtually(main: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine to its end in simulated time."""

@@ -22,6 +22,7 @@ def check_run(config: RunConfig) -> None:
     _check_adapters(config)
     _check_algorithm(config)
     _check_gpus(config)
+    _check_turns(config)
     _check_derived(config)
     _check_determinism(config)
 
@@ -159,6 +160,41 @@ def _check_gpus(config: RunConfig) -> None:
         raise ValueError(
             f"servers.tensor_parallel is {servers.tensor_parallel} with servers.gpus = {servers.gpus:g}: a model is "
             "split over whole GPUs; set servers.gpus=1"
+        )
+
+
+def _check_turns(config: RunConfig) -> None:
+    """Whether engines and learner can take turns on one GPU."""
+    learner, servers = config.learner, config.servers
+    if not servers.sleep_while_learning:
+        return
+    off = "set servers.sleep_while_learning=false"
+    shares = f"learner.gpus = {learner.gpus:g} and {servers.count} server(s) of servers.gpus = {servers.gpus:g}"
+    halves = "give both a share of one GPU (learner.gpus=0.5 servers.gpus=0.5)"
+    if not servers.gpus or servers.device == "cpu":
+        raise ValueError(
+            f"servers.sleep_while_learning is true with servers.gpus = {servers.gpus:g} and servers.device = "
+            f"{servers.device}: engines on CPU keep their memory, vLLM has no sleep there; {halves}, or {off}"
+        )
+    if not learner.gpus or learner.compute.device == "cpu":
+        raise ValueError(
+            f"servers.sleep_while_learning is true with learner.gpus = {learner.gpus:g} and learner.compute.device = "
+            f"{learner.compute.device}: a learner on CPU needs no GPU memory of the engines'; {halves}, or {off}"
+        )
+    if learner.count > 1 or learner.gpus + servers.count * servers.gpus * servers.tensor_parallel > 1 + 1e-9:
+        raise ValueError(
+            f"servers.sleep_while_learning is true with learner.count = {learner.count}, {shares}: these are several "
+            f"GPUs, where nobody needs the memory that sleeping engines give back; {halves}, or {off}"
+        )
+    if learner.max_staleness:
+        raise ValueError(
+            f"servers.sleep_while_learning is true with learner.max_staleness = {learner.max_staleness}: taking turns "
+            f"is lock-step; set learner.max_staleness=0, or {off}"
+        )
+    if learner.compute.quantization != "none":
+        raise ValueError(
+            f"servers.sleep_while_learning is true with learner.compute.quantization = {learner.compute.quantization}: "
+            f"4-bit weights cannot be moved to host memory and back; set learner.compute.quantization=none, or {off}"
         )
 
 

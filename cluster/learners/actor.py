@@ -5,7 +5,6 @@ Several of them may train together (`cluster.learners.group`); then each does it
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -57,6 +56,8 @@ class LearnerActor:
         self._progress: dict[str, float] = {}
         self._history: list[dict[str, float]] = []
         self._learner: Any = None
+        self._package: AdapterPackage | None = None
+        """Of the learner's present version; None until it is exported."""
         self._files: TrajectoryFiles | None = None
         self._meeting: Any = None
         self._group: Any = None  # a learner.parallel.group.Group; None: alone
@@ -146,8 +147,22 @@ class LearnerActor:
 
     def let_go(self) -> None:
         """Forget the policy: the memory is needed for a stage that changes the model itself."""
-        self._learner = None
-        gc.collect()
+        self._learner = self._package = None
+        self.free()
+
+    def free(self) -> None:
+        """Give back what torch holds in reserve of a GPU, which engines may be about to fill."""
+        from learner.devices import return_memory
+
+        return_memory()
+
+    def offload(self) -> int:
+        """Give the device's memory back until `reload`; see `learner.learner.Learner.offload`."""
+        return self._learner.offload()
+
+    def reload(self) -> None:
+        """Take the device's memory again."""
+        self._learner.reload()
 
     def _report(self, step: int, metrics: Mapping[str, float]) -> None:
         self._progress = {"step": step, **metrics}
@@ -161,6 +176,7 @@ class LearnerActor:
         from learner.parallel.group import ALONE
 
         self._learner = Learner(model, config, banned_token_ids, seed, self._group or ALONE)
+        self._package = None
         self._files = TrajectoryFiles(Path(trajectories)) if self._writes else None
 
     def update(self, update: int, batches: Sequence[ray.ObjectRef]) -> dict[str, float]:
@@ -172,6 +188,7 @@ class LearnerActor:
         if self._files is not None:
             self._files.write(update, received)
         self._learner.receive(received)
+        self._package = None
         return {**self._learner.update(), "fetch_s": fetched_s}
 
     def package(self, canaries: Sequence[CanaryPrompt]) -> tuple[AdapterManifest, AdapterPackage | None]:
@@ -179,18 +196,20 @@ class LearnerActor:
 
         Every process makes it, because each must know the digest of what it will receive rows of.
         """
-        package = self._learner.package(canaries)
+        self._package = package = self._learner.package(canaries)
         return package.manifest, package if self._writes else None
 
     def save(self, folder: str, canaries: Sequence[CanaryPrompt]) -> None:
         """Write the learner's checkpoint to a folder that does not exist yet, and what servers were given beside it."""
-        package = self._learner.package(canaries)
+        # Exported already, as a rule: then a learner that is not on its device can write, too.
+        package = self._package or self._learner.package(canaries)
         if self._writes:
             self._learner.save(Path(folder))
             save_package(package, Path(folder) / PACKAGE_FOLDER)
 
     def load(self, folder: str, fresh_optimizer: bool = False) -> None:
         """Go on from a checkpoint; see `learner.learner.Learner.load`."""
+        self._package = None
         self._learner.load(Path(folder), fresh_optimizer=fresh_optimizer)
 
     @property

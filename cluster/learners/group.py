@@ -20,7 +20,7 @@ from cluster.learners.actor import spawn_learner
 from cluster.runtime.waiting import wait_for
 from protocol.errors import CroupierError, LearnerDied, LearnerGroupBroken
 
-TOGETHER = frozenset({"run_sft", "start", "update", "package", "save", "load", "let_go"})
+TOGETHER = frozenset({"run_sft", "start", "update", "package", "save", "load", "offload", "reload", "let_go", "free"})
 """Methods of `LearnerActor` that every process of a group runs."""
 
 OBITUARY_S = 10.0

@@ -15,6 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from cluster.servers.idle import IDLE, main_cause
+
+WORTH_A_CAUSE = 0.1
+"""Idle share of the engines from which on the live line names its main cause."""
+
 _AGE = re.compile(r"learner/staleness_\d+")
 
 COLUMNS = {
@@ -34,12 +39,15 @@ shares of time in which engines, workers and learner had nothing to do."""
 
 
 def flow_note(values: Mapping[str, float]) -> str:
-    """What the live line says of an update: who waited, how old the rows were, how long the adapter took."""
+    """What the live line says of an update: who waited, and engines for what; how old the rows were; how long the
+    adapter took."""
     parts = [
         f"{name} {values[key]:.0%} idle"
-        for name, key in (("engines", "idle/engines"), ("workers", "idle/workers"), ("learner", "idle/learner"))
+        for name, key in (("engines", IDLE), ("workers", "idle/workers"), ("learner", "idle/learner"))
         if not math.isnan(values.get(key, math.nan))
     ]
+    if values.get(IDLE, 0.0) >= WORTH_A_CAUSE and (cause := main_cause(values)):
+        parts[0] += f" ({cause})"
     ages = sorted((int(key.rsplit("_", 1)[1]), value) for key, value in values.items() if _AGE.fullmatch(key))
     if ages:
         parts.append("stale " + " ".join(f"{age}:{share:.0%}" for age, share in ages))

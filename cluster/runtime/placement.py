@@ -20,6 +20,8 @@ class Demand:
     bundles: tuple[dict[str, float], ...]
     learners: int = 1
     """How many of them, from the front, are learners."""
+    on_one_gpu: int = 0
+    """How many of them, from the front, take turns on one GPU, which is reserved whole."""
 
     @property
     def cpus(self) -> float:
@@ -29,17 +31,19 @@ class Demand:
     @property
     def gpus(self) -> float:
         """GPUs over all bundles."""
-        return sum(b.get("GPU", 0.0) for b in self.bundles)
+        apart = sum(b.get("GPU", 0.0) for b in self.bundles[self.on_one_gpu :])
+        return apart + bool(self.on_one_gpu)
 
 
 def demand_of(config: RunConfig) -> Demand:
-    """Resources of a run; one-GPU mode is `learner.gpus` and `servers.gpus` below 1."""
+    """Resources of a run; one-GPU mode is `learner.gpus` and `servers.gpus` below 1 (docs/placement.md)."""
     learner = {"CPU": 1.0, "GPU": config.learner.gpus}
     server = {"CPU": 1.0, "GPU": config.servers.gpus * config.servers.tensor_parallel}
     worker = {"CPU": config.workers.cpus_per_worker}
     count = config.learner.count
     bundles = [*[learner] * count, *[server] * config.servers.count, *[worker] * config.workers.count]
-    return Demand(tuple({k: v for k, v in b.items() if v > 0} for b in bundles), count)
+    on_one_gpu = count + config.servers.count if config.servers.sleep_while_learning else 0
+    return Demand(tuple({k: v for k, v in b.items() if v > 0} for b in bundles), count, on_one_gpu)
 
 
 def local_gpus() -> int:
@@ -85,9 +89,13 @@ class Placement:
         self._servers = config.servers.count
         self._groups: list[PlacementGroup] = []
         self._strategies: dict[int, PlacementGroupSchedulingStrategy] = {}
-        # Learners exchange gradients at every step: on one node if it has room for them.
-        apart = demand.learners if demand.learners > 1 else 0
-        self._reserve(range(apart), "PACK")
+        apart = demand.on_one_gpu
+        if apart:
+            self._reserve_gpu(range(apart))
+        elif demand.learners > 1:
+            # Learners exchange gradients at every step: on one node if it has room for them.
+            apart = demand.learners
+            self._reserve(range(apart), "PACK")
         self._reserve(range(apart, len(demand.bundles)), "SPREAD")
         end = time.monotonic() + deadline_s
         if not all(group.wait(timeout_seconds=max(0.0, end - time.monotonic())) for group in self._groups):
@@ -124,6 +132,16 @@ class Placement:
         for place, index in enumerate(filled):
             self._strategies[index] = PlacementGroupSchedulingStrategy(
                 placement_group=group, placement_group_bundle_index=place
+            )
+
+    def _reserve_gpu(self, indices: range) -> None:
+        """One bundle with a whole GPU for all of these: bundles of their own could land on different cards."""
+        cpus = sum(self._demand.bundles[index].get("CPU", 0.0) for index in indices)
+        group = placement_group([{"CPU": cpus, "GPU": 1.0}], strategy="PACK")
+        self._groups.append(group)
+        for index in indices:
+            self._strategies[index] = PlacementGroupSchedulingStrategy(
+                placement_group=group, placement_group_bundle_index=0
             )
 
     def _options(self, index: int) -> dict[str, object]:

@@ -59,9 +59,26 @@ class ServerActor:
     async def resync(self, packages: Sequence[ray.ObjectRef]) -> None:
         """Start again after a crash, then take every live adapter, each with its canaries, before serving."""
         async with self._turn:
-            await self._start()
-            for package in packages:
-                await self._server.publish(await package)
+            await self._sync(packages)
+
+    async def sleep(self) -> None:
+        """Give GPU memory back until `wake`; a server that was restarted, and not started since, has taken none."""
+        async with self._turn:
+            self._check_alive()
+            if self._info is not None:
+                await self._server.sleep()
+
+    async def wake(self, packages: Sequence[ray.ObjectRef]) -> bool:
+        """Serve again, every version proven anew; whether the server was restarted in its sleep, and had to be brought
+        in sync."""
+        async with self._turn:
+            self._check_alive()
+            restarted = self._info is None
+            if restarted:
+                await self._sync(packages)
+            else:
+                await self._server.wake()
+            return restarted
 
     async def sample_batch(self, requests: Sequence[SampleRequest]) -> list[Sample]:
         """See `InferenceServer.sample_batch`."""
@@ -105,6 +122,11 @@ class ServerActor:
     async def stop(self) -> None:
         """Stop the engine and its processes."""
         await self._server.stop()
+
+    async def _sync(self, packages: Sequence[ray.ObjectRef]) -> None:
+        await self._start()
+        for package in packages:
+            await self._server.publish(await package)
 
     async def _start(self) -> ServerInfo:
         self._check_alive()

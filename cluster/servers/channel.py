@@ -7,15 +7,15 @@ while the first returns because the second came.
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.sampler import Sample, SampleRequest
-from cluster.servers.mailbox import POLL_S, Batch, Reply
+from cluster.servers.mailbox import POLL_S, Reply
 from protocol.errors import CroupierError, DeadlineExceeded, ServerDied
 
 LINGER_S = 0.005
@@ -42,7 +42,7 @@ class Channel:
         self._memory: str | None = None
         self._turn = 0
         self._next_number = 0
-        self._outbox: list[Batch] = []
+        self._outbox: list[tuple[int, list[SampleRequest]]] = []
         self._oldest_s = 0.0
         self._owed: dict[int, asyncio.Future[list[Sample]]] = {}
         self._calls: set[asyncio.Task[None]] = set()
@@ -53,14 +53,15 @@ class Channel:
         `answer` fails with `ServerDied` when the server is gone or has lost the batch. If it is cancelled before the
         batch has left, the batch does not leave.
         """
+        loop = asyncio.get_running_loop()
         number, self._next_number = self._next_number, self._next_number + 1
         self._owed[number] = answer
         answer.add_done_callback(lambda _: self._owed.pop(number, None))
         self._outbox.append((number, list(requests)))
         if len(self._outbox) == 1:
-            self._oldest_s = time.monotonic()
-            asyncio.get_running_loop().call_soon(self._leave)
-        elif time.monotonic() - self._oldest_s > LINGER_S:
+            self._oldest_s = loop.time()
+            loop.call_soon(self._leave)
+        elif loop.time() - self._oldest_s > LINGER_S:
             self._leave()
 
     def _leave(self) -> None:
@@ -73,6 +74,8 @@ class Channel:
         self._outbox.clear()
         if not self._owed:
             return
+        if batches and batches[0][1]:
+            _note_wait(batches[0][1], asyncio.get_running_loop().time() - self._oldest_s)
         self._turn += 1
         first = batches[0][0] if batches else self._next_number
         try:  # here and not in the task, so that the call leaves even if the loop is kept busy from now on
@@ -130,3 +133,10 @@ class Channel:
                 f"Waited {self._timeout_s:g} s for {self._name} to take requests.", "look at the server's log"
             )
         return error
+
+
+def _note_wait(requests: list[SampleRequest], seconds: float) -> None:
+    """The first batch of a call waited for the others: it is the one that may end an engine's idle time, and its last
+    request tells of what was before."""
+    last = requests[-1]
+    requests[-1] = replace(last, delays=last.delays.kept(seconds))

@@ -1,8 +1,7 @@
-"""The inference servers of a run: start, publish to all, retire, and bring restarted ones back in sync."""
+"""The inference servers of a run: start, publish to all, retire, let sleep, and bring restarted ones back in sync."""
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from cluster.runtime.placement import Placement
 from cluster.runtime.processes import call_when_rebuilt, end_actor
 from cluster.runtime.waiting import StopFlag, get, wait_for
 from cluster.servers.actor import ServerActor
+from cluster.servers.idle import IdleShares
 from protocol.adapter import Acknowledgement, AdapterManifest
 from protocol.errors import AdapterRejected, DeadlineExceeded, ServerDied, ServerStartError
 
@@ -40,9 +40,9 @@ class ServerPool:
         self.restarts = 0
         """How often a server had to be brought back."""
         self._looked_at = time.monotonic()
+        self._asleep = False
         self._repairs: dict[int, ray.ObjectRef] = {}
-        self._meters: dict[int, tuple[float, float]] = {}
-        """Busy and serving seconds of every server at the last look."""
+        self._idle = IdleShares()
         # Workers find servers by name: a handle among a restartable actor's arguments is not safe from being lost.
         prefix = f"croupier-{ray.get_runtime_context().get_job_id()}-{uuid.uuid4().hex[:8]}"
         self.names = [f"{prefix}-server-{i}" for i in range(config.count)]
@@ -135,23 +135,66 @@ class ServerPool:
             with suppress(RayActorError, ServerDied):  # who comes back is given the live versions alone
                 wait_for([ref], f"servers to retire policies {old}", self._config.publish_timeout_s)
 
-    def idle_share(self) -> float:
-        """Share of the time since the last call in which the engines had no request, over all servers; NaN where none
-        could be asked twice."""
+    def sleep(self) -> None:
+        """Have every engine finish what it answers and give its GPU memory back; harmless when repeated.
+
+        Whichever server is restarted from now on, by whatever death, stays without an engine until `wake`: the memory
+        is somebody else's.
+
+        Raises:
+            DeadlineExceeded: An engine did not get there in time.
+            ServerDied: A server is gone for good.
+        """
+        self._asleep = True
+        self._have_all(lambda handle: handle.sleep.remote(), "give its GPU memory back", 0.0)
+        self._repairs.clear()  # whatever was asked before is answered by now, or was asked of a process that is gone
+
+    def wake(self) -> None:
+        """Have every server take its GPU memory again and prove all live versions; harmless when awake.
+
+        Raises:
+            AdapterRejected: An engine's weights or adapters are not what they were.
+            DeadlineExceeded: A server did not get there in time.
+            ServerDied: A server is gone for good.
+        """
+        if not self._asleep:
+            return
+        live = list(self._live.values())
+        restarted = self._have_all(
+            lambda handle: handle.wake.remote(live),
+            "take its GPU memory again and prove its policies",
+            self._config.publish_timeout_s + self._config.start_timeout_s,
+        )
+        self.restarts += sum(restarted)
+        self._asleep = False
+
+    def _have_all(self, call: Callable[[Any], ray.ObjectRef], what: str, allowance_s: float) -> list[Any]:
+        """Have every server do what may be asked of it twice; one that dies meanwhile is asked again once Ray has
+        made a new process of it, which is when nothing of the old one is left on the GPU."""
+        deadline_s = self._config.sleep_timeout_s + allowance_s + 30.0
+        first = [call(handle) for handle in self.handles]
+        answers: list[Any] = []
+        for index, (handle, ref) in enumerate(zip(self.handles, first, strict=True)):
+            try:
+                answers += wait_for([ref], f"server-{index} to {what}", deadline_s)
+            except (RayActorError, ServerDied):
+                try:
+                    answers.append(call_when_rebuilt(partial(call, handle), f"server-{index} to {what}", deadline_s))
+                except ActorDiedError as error:
+                    raise self._gone(index, error) from error
+        return answers
+
+    def idle_shares(self) -> dict[str, float]:
+        """Share of the time since the last call in which the engines had no request, and why; see `IdleShares`."""
         asked = [handle.status.remote() for handle in self.handles]
-        idle_s = passed_s = 0.0
+        statuses: dict[int, Any] = {}
         for index, ref in enumerate(asked):
-            with suppress(RayActorError, DeadlineExceeded):  # whoever supervises will hear of it
-                status = get(ref, f"status of server-{index}")
-                if not status["started"]:
-                    continue
-                now = status["busy_s"], status["serving_s"]
-                before = self._meters.get(index, now)
-                self._meters[index] = now
-                if now[1] > before[1]:  # a restarted server counts from 0 again
-                    passed_s += now[1] - before[1]
-                    idle_s += max(0.0, now[1] - before[1] - (now[0] - before[0]))
-        return idle_s / passed_s if passed_s else math.nan
+            with suppress(DeadlineExceeded):
+                try:
+                    statuses[index] = get(ref, f"status of server-{index}")
+                except RayActorError:  # whoever supervises will hear of it
+                    statuses[index] = None
+        return self._idle.look(statuses)
 
     def supervise(self) -> None:
         """Notice restarted servers, start them again and give them the live adapters; called from every wait.
@@ -180,7 +223,7 @@ class ServerPool:
             raise self._gone(index, error) from error
         except RayActorError:
             return  # Ray is restarting it; the next look finds it unstarted
-        if status is not None and not status["started"]:
+        if status is not None and not status["started"] and not self._asleep:
             self.restarts += 1
             self._repairs[index] = handle.resync.remote(list(self._live.values()))
 

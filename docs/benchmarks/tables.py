@@ -13,9 +13,14 @@ README = HERE / "README.md"
 
 
 def filled(text: str) -> str:
-    """The text with a table between every `<!-- NAME.json -->` and the `<!-- end -->` that follows."""
+    """The text with a table between every `<!-- NAME.json -->` and the `<!-- end -->` that follows.
+
+    A place whose result is not there stays as it is.
+    """
 
     def table(match: re.Match[str]) -> str:
+        if not (HERE / match[1]).is_file():
+            return match[0]
         result = BenchResult.model_validate_json((HERE / match[1]).read_text())
         return f"<!-- {match[1]} -->\n\n{markdown(result)}\n<!-- end -->"
 

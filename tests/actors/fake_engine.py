@@ -34,6 +34,11 @@ class FakeEngine:
         self.gate.set()
         self.in_flight = 0
         self.stops = 0
+        self.asleep = False
+        self.naps = 0
+        self.sleep_error: Exception | None = None
+        self.wake_error: Exception | None = None
+        self.forgets_in_sleep = False
 
     version = "fake 1"
     process_ids: tuple[int, ...] = ()
@@ -42,7 +47,21 @@ class FakeEngine:
         if self.start_error is not None:
             raise self.start_error
 
+    async def sleep(self) -> None:
+        assert self.in_flight == 0, "answers were under way"
+        if self.sleep_error is not None:
+            raise self.sleep_error
+        self.asleep = True
+        self.naps += 1
+        self.ignores_adapters = self.ignores_adapters or self.forgets_in_sleep
+
+    async def wake(self) -> None:
+        if self.wake_error is not None:
+            raise self.wake_error
+        self.asleep = False
+
     async def draw(self, draw: Draw) -> Completion:
+        assert not self.asleep, "asked in its sleep"
         self.in_flight += 1
         try:
             await self.gate.wait()
@@ -68,6 +87,7 @@ class FakeEngine:
         return np.full(len(response_token_ids), self._score(adapter), np.float32)
 
     async def load_adapter(self, adapter: AdapterHandle) -> None:
+        assert not self.asleep, "asked in its sleep"
         if self.load_error is not None:
             raise self.load_error
         config = json.loads((adapter.path / "adapter_config.json").read_bytes())
@@ -77,12 +97,14 @@ class FakeEngine:
         self.loaded[adapter.policy_version] = struct.unpack("<f", data[-4:])[0]
 
     async def unload_adapter(self, adapter: AdapterHandle) -> None:
+        assert not self.asleep, "asked in its sleep"
         self.loaded.pop(adapter.policy_version, None)
 
     async def stop(self) -> None:
         self.stops += 1
 
     def _score(self, adapter: AdapterHandle | None) -> float:
+        assert not self.asleep, "asked in its sleep"
         if adapter is None or self.ignores_adapters:
             return BASE_SCORE
         return BASE_SCORE + self.loaded[adapter.policy_version]

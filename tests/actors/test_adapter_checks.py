@@ -1,9 +1,11 @@
+import json
+import struct
 from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
-from actors.adapter_checks import check_package, tensor_names
+from actors.adapter_checks import check_digest, check_package, header_bytes, tensor_names
 from protocol.adapter import AdapterPackage, adapter_digest
 from protocol.errors import AdapterRejected
 from tests.actors.fake_engine import LORA_NAME, fake_package
@@ -34,8 +36,6 @@ def test_a_vision_adapter_passes_where_the_server_expects_one():
     ("package", "complaint"),
     [
         (fake_package(-1), "policy version -1 is negative"),
-        (replace(fake_package(1), config=b"{ }"), "do not have the digest"),
-        (replace(fake_package(1), weights=pa.py_buffer(b"cut")), "do not have the digest"),
         (replace(fake_package(1), canaries=()), "without a canary"),
         (fake_package(1, r=17), "rank 17, this server holds ranks 1 to 16"),
         (fake_package(1, rank_pattern={"q_proj": 32}), "rank 32"),
@@ -55,3 +55,17 @@ def test_a_vision_adapter_passes_where_the_server_expects_one():
 def test_what_an_engine_would_load_wrongly_is_rejected(package, complaint):
     with pytest.raises(AdapterRejected, match=complaint):
         check(package)
+
+
+@pytest.mark.parametrize("change", [{"config": b"{ }"}, {"weights": pa.py_buffer(b"cut")}])
+def test_bytes_that_the_manifest_does_not_name_are_rejected(change):
+    check_digest(fake_package(1))
+    with pytest.raises(AdapterRejected, match="policy version 1: .* do not have the digest .* changed or cut"):
+        check_digest(replace(fake_package(1), **change))
+
+
+def test_the_header_is_everything_before_the_tensors():
+    package = fake_package(1)
+    header = header_bytes(package)
+    assert bytes(package.weights)[len(header) :] == struct.pack("<f", 1.0)
+    assert json.loads(header[8:])[LORA_NAME]["shape"] == [1]

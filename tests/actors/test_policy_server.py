@@ -1,10 +1,13 @@
 import asyncio
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actors.config import ServerConfig
+from actors.delays import Delays
 from actors.policy_server import PolicyServer
 from protocol.errors import (
     AdapterRejected,
@@ -16,6 +19,7 @@ from protocol.errors import (
 )
 from protocol.trajectory import BASE_POLICY_VERSION, NO_DIGEST
 from tests.actors.fake_engine import BASE_SCORE, RESPONSE, FakeEngine, fake_package
+from tests.actors.test_meter import Clock
 from tests.actors.toy_folder import IMAGE, png_bytes, toy_request, write_toy_folder
 
 LIMITS: dict[str, Any] = {"max_model_len": 32, "adapter_slots": 3, "publish_timeout_s": 5.0}
@@ -24,7 +28,7 @@ LIMITS: dict[str, Any] = {"max_model_len": 32, "adapter_slots": 3, "publish_time
 class Bench:
     """A server on a fake engine, and everything a test wants to poke."""
 
-    def __init__(self, folder: Path, **config: Any):
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic, **config: Any):
         self.engine = FakeEngine()
         self.deaths: list[str] = []
         self.adapters = folder / "adapters"
@@ -36,10 +40,11 @@ class Bench:
             lambda vocabulary: self.engine,
             on_death=self.deaths.append,
             adapter_root=self.adapters,
+            clock=clock,
         )
 
     def stored(self) -> list[str]:
-        return sorted(path.name for path in self.adapters.glob("*/policy-*"))
+        return sorted(path.name for path in self.adapters.glob("*/*/policy-*"))
 
 
 @pytest.fixture
@@ -333,6 +338,37 @@ async def test_the_status_tells_how_busy_the_server_is(bench):
     after = await bench.server.status()
     assert after["in_flight"] == 0
     assert 0.0 < during["busy_s"] <= after["busy_s"] <= after["serving_s"]
+
+
+async def test_the_status_tells_what_the_server_waited_for(tmp_path):
+    clock = Clock()
+    bench = Bench(tmp_path, clock=clock)
+    await bench.server.start()
+    clock.now_s += 5
+    await bench.server.sample(toy_request(delays=Delays(begin_s=2.0, order_s=1.0)))
+    idle_s = (await bench.server.status())["idle_s"]
+    assert {cause: seconds for cause, seconds in idle_s.items() if seconds} == {
+        "environments": 2.0,
+        "learner": 1.0,
+        "other": 2.0,
+    }
+    publish = asyncio.create_task(bench.server.publish(fake_package(1)))
+    while not publish.done():
+        clock.now_s += 1
+        await asyncio.sleep(0)
+    clock.now_s += 4
+    await bench.server.sample(toy_request(policy_version=1, delays=Delays(order_s=1000.0)))
+    status = await bench.server.status()
+    assert status["idle_s"]["publishing"] > 0 and status["idle_s"]["learner"] >= 5.0
+    assert sum(status["idle_s"].values()) + status["busy_s"] == pytest.approx(status["serving_s"])
+    await bench.server.stop()
+
+
+async def test_a_deterministic_batch_tells_of_the_time_before_it(deterministic):
+    told = [toy_request(seed=n, delays=Delays(begin_s=1000.0 * n)) for n in range(2)]
+    await deterministic.server.sample_batch(told)
+    idle_s = (await deterministic.server.status())["idle_s"]
+    assert idle_s["environments"] == sum(idle_s.values()) > 0, "its last request was made last"
 
 
 async def test_a_deterministic_batch_is_live_while_it_waits_for_its_turn(deterministic):

@@ -33,6 +33,12 @@ BFLOAT16_TOLERANCE, BFLOAT16_MEAN_TOLERANCE = 0.25, 0.03
 CONFIG = ServerConfig(max_model_len=128, max_num_seqs=32, adapter_slots=4, kv_cache_bytes=32 << 20)
 
 
+def records_of(server_id: str) -> list[str]:
+    """Files of adapters on this machine that the server has written."""
+    records = Path("/dev/shm").glob("croupier-adapters-*/*/record.json")
+    return [text for text in (record.read_text() for record in records) if f'"{server_id}, process' in text]
+
+
 class Served:
     """A server with two adapters in service, seeds 1 and 2, and the oracle that made them."""
 
@@ -58,7 +64,7 @@ class Served:
         assert status["alive"], status["cause_of_death"]
         await self.server.stop()
         assert [pid for pid in self.info.process_ids if psutil.pid_exists(pid)] == []
-        assert list(Path("/dev/shm").glob(f"*{self.info.server_id}*")) == []
+        assert records_of(self.info.server_id) == []
         assert self.deaths == []
 
     def errors(self, asked: Sequence, samples: Sequence[Sample]) -> np.ndarray:
@@ -277,7 +283,7 @@ async def death_is_noticed(served: Served) -> None:
     assert len(served.deaths) == 1 and "ended with code -9" in served.deaths[0]
     assert (await served.server.status())["alive"] is False
     await served.server.stop()
-    assert list(Path("/dev/shm").glob(f"*{served.info.server_id}*")) == []
+    assert records_of(served.info.server_id) == []
 
 
 async def test_a_model_that_the_engine_cannot_load_is_explained(tiny_folder, tmp_path):

@@ -55,7 +55,7 @@ def test_peft_loads_the_folder_unchanged_with_equal_log_probs(either_world, make
 
 def test_files_hold_the_adapter_alone_under_peft_names(either_world, make_policy):
     policy = make_policy(either_world)
-    tensors = load(bytes(adapter_weights(policy, torch.float32)))
+    tensors = load(bytes(adapter_weights(policy, torch.float32)[0]))
     assert all(k.startswith("base_model.model.model.language_model.layers.") for k in tensors)
     assert all(k.endswith((".lora_A.weight", ".lora_B.weight")) for k in tensors)
     assert len(tensors) == len(policy.adapter_parameters())

@@ -41,6 +41,7 @@ def test_every_benchmark_has_help_and_a_quick_run(bench, name):
         (["envs", "--json", "tests"], "is a directory"),
         (["envs", "--fast"], "No such option: --fast"),
         (["all", "--out", "README.md"], "is a file"),
+        (["soak", "--minutes", "0.1"], "greater than or equal to 1"),
     ],
 )
 def test_mistakes_are_explained(bench, monkeypatch, arguments, told):
@@ -55,16 +56,18 @@ def test_options_reach_the_benchmark(bench, monkeypatch, tmp_path):
     monkeypatch.setattr(suite, "bench_all", lambda *arguments: given.append(arguments))
     assert bench("envs", "--quick", "--soak", "--json", str(tmp_path / "a.json"))[0] == 0
     assert bench("envs")[0] == 0
+    assert bench("soak", "--minutes", "2.5")[0] == 0
     assert bench("all", "--quick", "--out", str(tmp_path))[0] == 0
     assert given == [
         ("envs", BenchSettings(quick=True, soak=True), tmp_path / "a.json"),
         ("envs", BenchSettings(), None),
+        ("soak", BenchSettings(minutes=2.5), None),
         (BenchSettings(quick=True), tmp_path),
     ]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_all_benchmarks_run_quickly(bench, tmp_path, monkeypatch):
     monkeypatch.setenv("CROUPIER_CACHE", str(tmp_path / "cache"))
     code, out, err = bench("all", "--quick", "--out", str(tmp_path / "results"))

@@ -19,4 +19,4 @@ def test_no_cluster_is_joined_and_ray_ends_with_the_block(monkeypatch):
     monkeypatch.setattr(module, "ray_session", session)
     with local_ray(RunProgress()):
         events.append("used")
-    assert events == [("local", 2), "used", "ended"]
+    assert events == [("local", 3), "used", "ended"]

@@ -17,6 +17,7 @@ from cluster.bench.loop_simulated import (
     BOUND,
     CASES,
     LOCK_STEP,
+    RUNS,
     TWO_VERSIONS,
     Engine,
     Times,
@@ -95,7 +96,8 @@ def test_a_run_that_fails_is_told_with_its_last_words(tmp_path: Path):
 
 
 def test_speeds_are_turned_into_rows_ratios_and_goals(monkeypatch, tmp_path):
-    speeds = iter(Speed(rate, 10 * rate, 0.5, 0.25) for rate in (2.0, 40.0, 80.0))
+    causes = {"learner": 0.2, "transport": 0.05, "other": 0.0}
+    speeds = iter(Speed(rate, 10 * rate, 0.5, 0.25, causes) for rate in (2.0, 40.0, 80.0))
     monkeypatch.setattr(loop, "_original", lambda *_: next(speeds))
     monkeypatch.setattr(loop, "train_speed", lambda *_: next(speeds))
     monkeypatch.setattr(loop, "fine_tuned_model", lambda folder, quick: folder)
@@ -106,4 +108,6 @@ def test_speeds_are_turned_into_rows_ratios_and_goals(monkeypatch, tmp_path):
     assert ratios[loop.REAL, "asynchronous / lock-step"].values.median == 2.0
     assert len([r for r in findings.ratios if r.part == loop.SIMULATED]) == 4 * len(CASES)
     assert all(math.isfinite(row.values.median) for row in findings.rows)
+    told = {row.variant: row.values.median for row in findings.rows if row.case == "engine idle for"}
+    assert told == {f"{who}, {cause}": 100 * causes[cause] for who in RUNS[:2] for cause in ("learner", "transport")}
     assert loop_runs.RECIPE.is_file()

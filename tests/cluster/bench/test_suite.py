@@ -87,6 +87,23 @@ def test_ray_is_started_once_before_the_first_benchmark_that_needs_it(monkeypatc
     assert events == ["a", "Ray", "b", "Ray", "c", "end of Ray"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "takes_part"),
+    [
+        (BenchSettings(), False),
+        (BenchSettings(soak=True), True),
+        (BenchSettings(quick=True), True),
+    ],
+)
+def test_a_long_benchmark_takes_part_where_it_is_asked_for_or_short(monkeypatch, tmp_path, settings, takes_part):
+    run = []
+    long = Benchmark("long", "About it", "no.module", is_long=True)
+    monkeypatch.setattr(suite, "BENCHMARKS", (Benchmark("short", "About it", "no.module"), long))
+    monkeypatch.setattr(suite, "bench", lambda name, *_: run.append(name))
+    bench_all(settings, tmp_path)
+    assert run == ["short", "long"][: 1 + takes_part]
+
+
 def test_an_unknown_benchmark_writes_nothing(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'envs'"):
         bench("envz", BenchSettings(), tmp_path / "x.json", console()[0])

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from cluster.bench.virtual_time import run_virtually
+from cluster.bench.virtual_time import VirtualLoop, run_virtually
 
 
 def test_waiting_takes_no_time_and_happens_in_order():
@@ -30,3 +30,17 @@ def test_a_wait_for_nothing_is_an_error_and_not_for_ever():
 
     with pytest.raises(RuntimeError, match="nothing will ever happen"):
         run_virtually(main())
+
+
+def test_work_keeps_the_loop_from_what_is_due_meanwhile():
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        due = asyncio.create_task(asyncio.sleep(1.0))
+        await asyncio.sleep(0)
+        loop.work(3.0)
+        worked_s = loop.time()
+        await due
+        return [worked_s, loop.time()]
+
+    assert run_virtually(main()) == [3.0, 3.0]

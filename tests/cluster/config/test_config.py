@@ -11,6 +11,7 @@ from learner.config import LearnerConfig
 from protocol.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
+ALTERNATING = ("servers.sleep_while_learning=true", "learner.gpus=0.5", "servers.gpus=0.5")
 
 
 def write(folder: Path, text: str) -> Path:
@@ -127,6 +128,43 @@ def test_a_value_out_of_bounds_is_named_with_its_limit(override, told):
             ("servers.tensor_parallel is 2", "servers.gpus = 0.5"),
             "servers.gpus=1",
         ),
+        (
+            ["servers.sleep_while_learning=true"],
+            ("servers.gpus = 0", "engines on CPU keep their memory", "learner.gpus=0.5 servers.gpus=0.5"),
+            "servers.sleep_while_learning=false",
+        ),
+        (
+            [*ALTERNATING, "servers.device=cpu"],
+            ("servers.device = cpu", "engines on CPU keep their memory"),
+            "servers.sleep_while_learning=false",
+        ),
+        (
+            [*ALTERNATING, "learner.gpus=0"],
+            ("learner.gpus = 0", "a learner on CPU needs no GPU memory"),
+            "learner.gpus=0.5",
+        ),
+        (
+            [*ALTERNATING, "learner.compute.device=cpu"],
+            ("learner.compute.device = cpu", "a learner on CPU"),
+            "learner.compute.device=cuda",
+        ),
+        ([*ALTERNATING, "servers.gpus=0.6"], ("learner.gpus = 0.5", "servers.gpus = 0.6"), "servers.gpus=0.5"),
+        ([*ALTERNATING, "servers.count=2"], ("2 server(s) of servers.gpus = 0.5", "several GPUs"), "servers.count=1"),
+        (
+            [*ALTERNATING, "learner.count=2", "learner.gpus=1"],
+            ("learner.count = 2", "several GPUs"),
+            "servers.sleep_while_learning=false",
+        ),
+        (
+            [*ALTERNATING, "learner.max_staleness=1"],
+            ("learner.max_staleness = 1", "lock-step"),
+            "learner.max_staleness=0",
+        ),
+        (
+            [*ALTERNATING, "learner.compute.quantization=nf4", "learner.compute.precision=bfloat16"],
+            ("learner.compute.quantization = nf4", "4-bit weights cannot be moved"),
+            "learner.compute.quantization=none",
+        ),
         (["deterministic=true"], ("one worker and one server, not 2 and 1",), "workers.count=1"),
         (
             ["deterministic=true", "workers.count=1", "learner.gpus=1"],
@@ -152,6 +190,12 @@ def test_contradictions_name_both_keys_and_their_cure_works(overrides, keys, cur
         assert part in caught.value.message
     more = ["servers.gpus=1"] if "servers.device=auto" in cure else []
     default_config([*overrides, cure, *more])
+
+
+def test_a_stage_cannot_leave_lock_step_where_engines_and_learner_alternate():
+    assert default_config(list(ALTERNATING)).engine.sleep_while_learning
+    with pytest.raises(ConfigError, match=r"stages.late: .*learner.max_staleness = 1.*lock-step"):
+        default_config([*ALTERNATING, "stages.late.kind=rl", "stages.late.learner.max_staleness=1"])
 
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from cluster.record.run_dir import RunDir
 from cluster.record.trajectory_files import read_steps
+from cluster.servers.idle import ENGINE_CAUSES
 from tests.cluster.running import LOCAL, finish, interrupt, start, wait_for_text
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(700)]
@@ -99,3 +100,5 @@ def test_the_table_shows_who_waited(finished: tuple[RunDir, str]) -> None:
     assert header.split()[-4:] == ["idle", "e", "w", "l"]
     for row in metrics_of(finished[0])[1:]:
         assert all(0 <= (row[f"idle/{part}"] or 0) <= 1 for part in ("engines", "workers", "learner"))
+        causes = [row[f"idle/engines/{cause}"] or 0 for cause in ENGINE_CAUSES]
+        assert min(causes) >= 0 and sum(causes) == pytest.approx(row["idle/engines"] or 0)

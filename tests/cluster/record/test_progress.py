@@ -107,3 +107,11 @@ def test_the_live_line_tells_who_waited_and_how_old_the_rows_were():
     assert flow_note({"idle/engines": 0.1, **ages, "time/publish_s": 0.345}) == (
         "engines 10% idle, stale 0:32% 1:68%, publish 0.34 s"
     )
+
+
+def test_the_live_line_names_what_engines_waited_for_most():
+    causes = {"idle/engines/learner": 0.2, "idle/engines/transport": 0.05, "idle/engines/other": 0.0}
+    assert flow_note({"idle/engines": 0.25, **causes, "idle/learner": 0.5}) == (
+        "engines 25% idle (learner), learner 50% idle"
+    )
+    assert flow_note({"idle/engines": 0.04, **causes}) == "engines 4% idle", "too little to ask why"

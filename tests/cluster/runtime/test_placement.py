@@ -39,6 +39,39 @@ def test_one_bundle_per_process(overrides, bundles):
     assert list(demand_of(default_config(overrides)).bundles) == bundles
 
 
+ALTERNATING = ["servers.sleep_while_learning=true", "learner.gpus=0.3", "servers.gpus=0.3", "workers.count=1"]
+
+
+def test_who_takes_turns_asks_for_the_whole_gpu():
+    demand = demand_of(default_config(ALTERNATING))
+    assert demand.bundles == ({"CPU": 1, "GPU": 0.3}, {"CPU": 1, "GPU": 0.3}, {"CPU": 1})
+    assert (demand.on_one_gpu, demand.cpus, demand.gpus) == (2, 3, 1)
+
+
+class Seat:
+    """A process that says which GPU it was given."""
+
+    def gpu(self) -> int:
+        (index,) = ray.get_gpu_ids()
+        return int(index)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_learner_and_engine_that_take_turns_sit_on_one_gpu_of_several():
+    ray.init(address="local", num_cpus=4, num_gpus=3, include_dashboard=False, log_to_driver=False)
+    try:
+        placement = Placement(default_config(ALTERNATING), deadline_s=30)
+        chosen = [*placement.learner_options(), placement.server_options(0)]
+        seats: list[Any] = [ray.remote(Seat).options(**options).remote() for options in chosen]
+        assert len(set(ray.get([seat.gpu.remote() for seat in seats], timeout=60))) == 1
+        assert ray.available_resources()["GPU"] == 2
+        placement.release()
+    finally:
+        ray.shutdown()
+
+
 def test_the_demand_is_the_sum_of_its_bundles():
     demand = Demand(({"CPU": 1.0, "GPU": 0.5}, {"CPU": 0.5}, {}))
     assert (demand.cpus, demand.gpus) == (1.5, 0.5)

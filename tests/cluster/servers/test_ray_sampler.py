@@ -1,6 +1,7 @@
 """The workers' sampler: spreads requests, carries many in a call, and sends those of a dead server to another."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -114,7 +115,8 @@ async def test_answers_come_back_in_the_order_of_the_requests():
     assert server.calls == [[[1, 2]], [[3]]]
 
 
-async def test_requests_of_one_moment_are_one_call_and_the_next_moment_another():
+async def test_requests_of_one_moment_are_one_call_and_the_next_moment_another(monkeypatch):
+    monkeypatch.setattr(channel_file, "LINGER_S", 60.0)  # however busy the machine is
     server = FakeServerHandle("a")
     target = sampler(server)
 
@@ -144,6 +146,22 @@ async def test_a_slow_request_delays_neither_answers_nor_new_requests():
     assert not slow.done()
     server.slow[1].set()
     assert await asyncio.wait_for(slow, 2) == ["a:1"]
+
+
+async def test_the_first_batch_of_a_call_tells_that_it_waited_for_the_others(monkeypatch):
+    monkeypatch.setattr(channel_file, "LINGER_S", 60.0)
+    server, told = FakeServerHandle("a"), []
+
+    async def sample(requests: Sequence[SampleRequest]) -> list[Any]:
+        told.append([request.delays.begin_s for request in requests])
+        return [None] * len(requests)
+
+    server.mailbox = Mailbox(sample, lambda: 0.0, 60.0)
+    target = sampler(server)
+    tasks = begin(target, [1, 2], [3])
+    asyncio.get_running_loop().call_soon(time.sleep, 0.01)  # an environment
+    await asyncio.gather(*tasks)
+    assert told[0][0] == 0.0 and told[0][1] >= 0.01 and told[1] == [0.0]
 
 
 async def test_requests_leave_before_the_turn_ends_when_it_takes_long(monkeypatch):
