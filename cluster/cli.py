@@ -84,7 +84,7 @@ def sft(config: ConfigArgument, overrides: OverrideArgument = None) -> None:
 
 @app.command()
 def evaluate(
-    run_or_model: Annotated[str, typer.Argument(help="A run directory, or a model folder")],
+    run_or_model: Annotated[str, typer.Argument(help="A run directory, a model folder, expert, or random")],
     env: EnvOption = "",
     episodes: Annotated[int, typer.Option(min=1, max=1_000_000)] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Names the panel of initial states")] = 1_000_000,
@@ -96,14 +96,16 @@ def evaluate(
 ) -> None:
     """Measure success on a fixed panel of episodes, with its interval."""
     from cluster.evaluate_command import evaluate_run_or_model
+    from cluster.players import PLAYERS
 
     result = evaluate_run_or_model(
         run_or_model, env, episodes=episodes, seed=seed, temperature=temperature, overrides=overrides or []
     )
     from cluster.record.run_dir import write_json
 
-    mode = "greedy" if result.greedy else f"sampled at T={result.temperature:g}"
-    print(f"{result.env}, {result.episodes} episodes, {mode}, policy {result.policy_version}: success {result}")
+    who = "greedy" if result.greedy else f"sampled at T={result.temperature:g}"
+    who = run_or_model if run_or_model in PLAYERS else f"{who}, policy {result.policy_version}"
+    print(f"{result.env}, {result.episodes} episodes, {who}: success {result}")
     print(
         f"return {result.mean_return:+.3f}, length {result.mean_length:.2f}, invalid {result.invalid_rate:.2%}, "
         f"truncated {result.truncation_rate:.2%}, panel {result.panel_digest[:12]}"

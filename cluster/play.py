@@ -17,10 +17,11 @@ from actors.parsing import parse_action
 from cluster.alfworld.scenes import generate_scenes
 from cluster.config import default_config
 from cluster.config.env import EnvConfig
+from cluster.players import PLAYERS, answer, chance
 from cluster.record.progress import RunProgress
 from cluster.stages.model import env_maker
 from envs.base import Query, TaskAdapter
-from protocol.errors import ConfigError, ExpertFailed
+from protocol.errors import ConfigError
 from protocol.trajectory import ParseStatus
 
 Respond = Callable[[TaskAdapter, Any, dict[str, Any]], str]
@@ -113,7 +114,7 @@ class _Player:
         adapter, legal = self._adapter.component(info), list(self._adapter.legal_actions(info))
         parsed = parse_action(text, adapter.action_names or legal, legal)
         action = parsed.name if parsed.status is ParseStatus.OK else adapter.fallback(parsed.value, info)
-        return _random(legal, self._rng) if action is None else action, parsed.status.value
+        return chance(legal, self._rng) if action is None else action, parsed.status.value
 
     def _save_frames(self, query: Query, episode: int, step: int) -> None:
         """Save the picture of the present state, and those of remembered ones, counted backwards, beside it."""
@@ -133,12 +134,10 @@ def _policy(
     console: Console,
     resources: ExitStack,
 ) -> tuple[EnvConfig, Respond]:
-    if name in ("expert", "random", "human"):
+    if name in (*PLAYERS, "human"):
         env = default_config([f"env.id={env_id}", *overrides] if env_id else overrides).env
-    if name == "expert":
-        return env, lambda adapter, observation, info: _expert(adapter, info, rng)
-    if name == "random":
-        return env, lambda adapter, observation, info: _answer(_random(adapter.legal_actions(info), rng))
+    if name in PLAYERS:
+        return env, lambda adapter, observation, info: answer(name, adapter, info, rng)
     if name == "human":
         return env, lambda adapter, observation, info: _ask(adapter, info, console)
     if not Path(name).is_dir():
@@ -155,17 +154,6 @@ def _policy(
     _say(console, f"Starting an inference server for {source.package or source.model}", style="dim")
     served = resources.enter_context(served_policy(source))
     return env, served.respond
-
-
-def _expert(adapter: TaskAdapter, info: dict[str, Any], rng: np.random.Generator) -> str:
-    try:
-        return adapter.expert(info, rng)
-    except ValueError as error:
-        raise ExpertFailed(f"The scripted expert knows no answer here: {error}", "play another seed") from error
-
-
-def _random(legal: Sequence[str], rng: np.random.Generator) -> str:
-    return legal[int(rng.integers(len(legal)))]
 
 
 def _answer(action: str) -> str:
