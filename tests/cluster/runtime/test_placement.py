@@ -150,7 +150,11 @@ def test_resources_are_reserved_spread_over_the_processes_and_given_back():
             Placement(config_of(), deadline_s=1)
         placement.release()
         second = Placement(config_of("workers.cpus_per_worker=0", "workers.count=3"), deadline_s=20)
-        assert second.worker_options(2) == {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
+        assert second.worker_options(2) == {
+            "num_cpus": 0,
+            "scheduling_strategy": "SPREAD",
+            "enable_task_events": False,
+        }
         second.release()
         third = Placement(config_of("learner.count=2", "workers.count=1"), deadline_s=20)
         options = [*third.learner_options(), third.server_options(0), third.worker_options(0)]
