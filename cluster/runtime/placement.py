@@ -12,7 +12,6 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from cluster.config import RunConfig
 from protocol.errors import DeadlineExceeded, PlacementError
 
-
 _QUIET = {"enable_task_events": False}
 """Ray's control process remembers every call of an actor otherwise, for its dashboard: a megabyte per 1,000 steps."""
 
