@@ -34,7 +34,7 @@ class ServerConfig(BaseModel):
     max_lora_rank: int = Field(default=16, ge=1, le=512)
     """Largest adapter rank; memory is set aside for it."""
     adapter_slots: int = Field(default=3, ge=2)
-    """Policy versions held at once: max_staleness + 2."""
+    """Policy versions held at once; a run sees to at least `learner.max_staleness` + 2."""
     vision_adapters: bool = False
     """Whether adapters also change the vision tower or its connector."""
     enforce_eager: bool = False

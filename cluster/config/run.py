@@ -89,6 +89,7 @@ class RunConfig(Part):
         derived = {
             "deterministic": self.deterministic,
             "seed": self.seed,
+            "adapter_slots": max(self.servers.adapter_slots, self.learner.max_staleness + 2),
             "vision_adapters": self.learner.lora.targets != "language",
             "max_images_per_prompt": max(
                 self.servers.max_images_per_prompt,

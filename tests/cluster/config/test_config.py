@@ -111,11 +111,6 @@ def test_a_value_out_of_bounds_is_named_with_its_limit(override, told):
             "servers.max_model_len=1024",
         ),
         (["learner.lora.rank=17"], ("learner.lora.rank is 17", "servers.max_lora_rank is 16"), "learner.lora.rank=16"),
-        (
-            ["learner.max_staleness=2"],
-            ("servers.adapter_slots is 3", "learner.max_staleness = 2 needs 4"),
-            "servers.adapter_slots=4",
-        ),
         (["learner.gpus=1.5"], ("learner.gpus is 1.5", "whole"), "learner.gpus=2"),
         (["learner.count=2", "learner.gpus=0.5"], ("learner.count is 2", "learner.gpus = 0.5"), "learner.gpus=1"),
         (
@@ -278,6 +273,10 @@ def test_the_engine_follows_the_run():
     assert (config.engine.deterministic, config.engine.seed) == (True, 9)
     assert config.engine.model_copy(update={"deterministic": False, "seed": 0}) == config.servers
     assert default_config(["learner.lora.targets=all"]).engine.vision_adapters
+    assert [
+        default_config([f"learner.max_staleness={n}", "deterministic=false"]).engine.adapter_slots for n in (0, 1, 2)
+    ] == [3, 3, 4]
+    assert default_config(["servers.adapter_slots=7"]).engine.adapter_slots == 7
 
 
 def test_the_lambda_of_a_mixture_component_reaches_the_learner():
