@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from cluster.sweep.outcome import POINTS, Outcome, Spread
 
@@ -23,7 +23,7 @@ def grouped(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
 def table_of(outcomes: Sequence[Outcome]) -> Table:
     """Success before -> after of every variant: mean over seeds, with its interval; the median of the
     wall clock of RL."""
-    table = Table("variant", "runs", "greedy", "sampled", "state read right", "RL, s")
+    table = Table(Column("variant", overflow="fold"), "runs", "greedy", "sampled", "state read right", "RL, s")
     for label, runs in grouped(outcomes).items():
         done = [run for run in runs if run.results is not None]
         cells = [_pair(done, mode, "success_rate") for mode in ("greedy", "sampled")]
