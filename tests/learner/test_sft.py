@@ -19,17 +19,20 @@ from tests.learner.world import COMPUTE, STATES, Reference, World
 QUICK = SFTConfig(steps=12, batch_size=4, learning_rate=1e-2, warmup_steps=2)
 
 
+def shown(world, number, **changes):
+    state = STATES[number]
+    return world.step(
+        trajectory=f"demo-{number}",
+        state=state,
+        policy_version=DEMONSTRATION_VERSION,
+        behavior_log_probs=np.zeros(len(world.response(state)), np.float32),
+        temperature=0.3,  # how the expert was drawn is none of the loss's business
+        **changes,
+    )
+
+
 def demonstrations(world, **changes):
-    steps = [
-        world.step(
-            trajectory=f"demo-{i}",
-            state=state,
-            policy_version=DEMONSTRATION_VERSION,
-            behavior_log_probs=np.zeros(len(world.response(state)), np.float32),
-            temperature=0.3,  # how the expert was drawn is none of the loss's business
-        )
-        for i, state in enumerate(STATES)
-    ]
+    steps = [shown(world, number) for number in range(len(STATES))]
     steps[0] = replace(steps[0], **changes)
     return [world.batch(steps[:4]), world.batch(steps[4:])]
 
@@ -181,18 +184,8 @@ def test_sampled_rows_need_a_known_policy(world, tmp_path):
 
 
 def test_what_is_not_legal_is_not_imitated(world, tmp_path):
-    steps = [
-        world.step(
-            trajectory=f"demo-{i}",
-            state=state,
-            policy_version=DEMONSTRATION_VERSION,
-            behavior_log_probs=np.zeros(len(world.response(state)), np.float32),
-            legal=i < 2,
-        )
-        for i, state in enumerate(STATES)
-    ]
-    legal_tokens = sum(len(step.response_token_ids) for step in steps[:2])
+    steps = [shown(world, number, legal=number < 2) for number in range(len(STATES))]
     metrics = run_sft(world.folder, [world.batch(steps)], QUICK, seed=0, out_dir=tmp_path / "out", compute=COMPUTE)
-    assert metrics["tokens"] == legal_tokens
+    assert metrics["tokens"] == sum(len(step.response_token_ids) for step in steps[:2])
     with pytest.raises(TrajectoryError, match="None of the .* rows names a legal action"):
         run_sft(world.folder, [world.batch(steps[2:])], QUICK, seed=0, out_dir=tmp_path / "none", compute=COMPUTE)
