@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from cluster.workers.memory import unshared_bytes
+
 DRIVER, LEARNER, WORKER, SERVER, ENGINE = "driver", "learner", "rollout worker", "inference server", "engine"
 RAYLET, GCS, OTHERS = "raylet", "GCS", "Ray's other processes"
 
@@ -120,7 +122,7 @@ def usage_of(process: psutil.Process) -> Usage | None:
     """What a process takes; None if it has ended."""
     try:
         memory = process.memory_full_info()
-        return Usage(memory.rss - memory.shared, memory.pss, process.num_fds())
+        return Usage(unshared_bytes(memory), memory.pss, process.num_fds())
     except psutil.NoSuchProcess:
         return None
 

@@ -46,12 +46,10 @@ def run_all(launches: Iterable[Launch], jobs: int, ended: Callable[[Launch, int]
             time.sleep(POLL_S)
             for launch in [launch for launch, process in running.items() if process.poll() is not None]:
                 ended(launch, running.pop(launch).returncode)
-    except KeyboardInterrupt:
-        _await_end(list(running.values()))
-        raise
-    except BaseException:
-        for process in running.values():
-            process.send_signal(signal.SIGINT)
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt):
+            for process in running.values():
+                process.send_signal(signal.SIGINT)
         _await_end(list(running.values()))
         raise
 

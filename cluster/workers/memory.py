@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import psutil
 
@@ -22,8 +23,12 @@ def own_memory_bytes() -> int:
 
     Pages of Ray's object store and of libraries are left out: they belong to the node, and no restart gives them back.
     """
-    info = psutil.Process().memory_info()
-    return info.rss - info.shared
+    return unshared_bytes(psutil.Process().memory_info())
+
+
+def unshared_bytes(memory: Any) -> int:
+    """The same of what psutil says of a process's memory."""
+    return memory.rss - memory.shared
 
 
 class MemoryCap:
