@@ -42,6 +42,10 @@ class ServerConfig(BaseModel):
     prefix_caching: bool = True
     """Share the key-value cache of common prompt beginnings. Always off in deterministic mode."""
 
+    draft_tokens: int | None = Field(default=None, ge=0, le=32)
+    """Most tokens of a response that are guessed from earlier responses and checked in one engine step (vLLM only): it
+    changes the speed, not the distribution. 0: none; None: 8 on CPU, none on GPU. Never in deterministic mode."""
+
     kv_cache_bytes: int | None = Field(default=None, ge=1 << 20)
     """Key-value cache in bytes; None: 256 MiB on CPU, the rest of `gpu_memory_utilization` on GPU."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0.0, le=1.0)
@@ -78,6 +82,11 @@ class ServerConfig(BaseModel):
             raise ValueError(
                 f"tensor_parallel is {self.tensor_parallel} with kind {self.kind} on device {self.device}: "
                 "only vllm on cuda can split a model; set tensor_parallel to 1"
+            )
+        if self.draft_tokens and self.kind == "transformers":
+            raise ValueError(
+                f"draft_tokens is {self.draft_tokens} with kind transformers: only vllm drafts; set draft_tokens to 0 "
+                "or kind to vllm"
             )
         return self
 

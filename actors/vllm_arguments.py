@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from actors.config import ServerConfig
-from actors.vllm_lifeline import SERVER_PID_VARIABLE, Lifeline
+from actors.vllm_lifeline import SERVER_PID_VARIABLE
 from protocol.errors import ServerStartError
 
 _CPU_KV_CACHE_BYTES = 256 << 20
 _CPU_BLOCK_TOKENS = 32  # the CPU default of 128 is longer than most prompts: nothing would be shared
 _CPU_BATCHED_TOKENS = 4096
+_CPU_DRAFT_TOKENS = 8
 _LANGUAGE_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _QWEN3_VISION_LINEARS = ("qkv", "linear_fc1", "linear_fc2")
+_DRAFTER = "actors.vllm_drafter.VLLMDrafter"
+_WORKER_EXTENSION = "actors.vllm_extension.WorkerExtension"
 
 
 def _is_cpu() -> bool:
@@ -76,7 +79,7 @@ def engine_arguments(model: str, config: ServerConfig) -> dict[str, Any]:
         "gpu_memory_utilization": config.gpu_memory_utilization,
         "tensor_parallel_size": config.tensor_parallel,
         "enforce_eager": config.enforce_eager,
-        "worker_extension_cls": f"{Lifeline.__module__}.{Lifeline.__qualname__}",
+        "worker_extension_cls": _WORKER_EXTENSION,
     }
     on_cpu = _is_cpu()
     if config.sleep_while_learning:
@@ -96,7 +99,23 @@ def engine_arguments(model: str, config: ServerConfig) -> dict[str, Any]:
         arguments["max_num_batched_tokens"] = max(_CPU_BATCHED_TOKENS, config.max_model_len)
     if config.deterministic:
         arguments["async_scheduling"] = False
+    if tokens := draft_tokens(config):
+        arguments["speculative_config"] = {
+            "method": "custom_class",
+            "model": _DRAFTER,
+            "num_speculative_tokens": tokens,
+        }
     return arguments
+
+
+def draft_tokens(config: ServerConfig) -> int:
+    """Most tokens that are guessed ahead in one engine step. What is guessed depends on what the engine has drawn
+    before, so deterministic answers do without."""
+    if config.deterministic:
+        return 0
+    if config.draft_tokens is None:
+        return _CPU_DRAFT_TOKENS if _is_cpu() else 0
+    return config.draft_tokens
 
 
 def _refuse_sleep(config: ServerConfig) -> None:

@@ -21,6 +21,7 @@ from actors.engine_process import ChildWatch, EngineLog, child_environment
 from actors.vllm_arguments import engine_arguments, engine_environment
 from actors.vllm_diagnosis import start_error
 from actors.vllm_requests import (
+    ban_parameters,
     completion,
     engine_prompt,
     lora_request,
@@ -34,8 +35,6 @@ from protocol.errors import AdapterRejected, RequestRefused, ServerStartError
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
     from vllm.v1.engine.async_llm import AsyncLLM
-
-_MAX_BANNED_IDS = 1024  # what vLLM's GPU sampler takes per request
 
 _ABANDON_S = 5.0
 
@@ -55,7 +54,7 @@ class VLLMEngine:
         self._model = model
         self._config = config
         self._vocabulary = vocabulary
-        self._bans = {token_id: float("-inf") for token_id in vocabulary.banned_token_ids}
+        self._bans: dict[str, Any] = {}
         self._request_numbers = itertools.count()
         self._llm: AsyncLLM | None = None
         self._log: EngineLog | None = None
@@ -186,11 +185,6 @@ class VLLMEngine:
 
     def _build(self) -> None:
         assert self._log is not None
-        if len(self._bans) > _MAX_BANNED_IDS:
-            raise ServerStartError(
-                f"the model has {len(self._bans)} ids to ban, vLLM takes {_MAX_BANNED_IDS}.",
-                "trim the embedding matrix to the tokenizer's size",
-            )
         with child_environment(engine_environment(self._config, self._log.config_path)):
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM
@@ -198,6 +192,7 @@ class VLLMEngine:
             if self._stopped:  # while vLLM was being imported
                 return
             arguments = engine_arguments(self._model, self._config)
+            self._bans = ban_parameters(self._vocabulary, "speculative_config" in arguments)
             # Kept here, not returned: a thread pool holds on to its last result, and vLLM's engine would be
             # collected only when the interpreter is half gone.
             self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
@@ -205,7 +200,7 @@ class VLLMEngine:
             self._llm.shutdown(0.0)
 
     async def _warm_up(self) -> None:
-        known = next(i for i in range(self._vocabulary.size) if i not in self._bans)
+        known = next(i for i in range(self._vocabulary.size) if i not in self._vocabulary.banned_token_ids)
         token_ids, images = [known], []
         if self._vocabulary.image_token_id is not None and self._config.max_images_per_prompt:
             token_ids += [self._vocabulary.image_token_id, known]

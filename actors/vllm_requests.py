@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from actors.engine import AdapterHandle, Completion, Draw, Prompt
+from actors.vocabulary import Vocabulary
+from protocol.errors import ServerStartError
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
     from vllm.lora.request import LoRARequest
     from vllm.outputs import RequestOutput
+
+_MAX_BANNED_IDS = 1024  # what vLLM's GPU sampler takes per request
 
 
 def engine_prompt(prompt: Prompt) -> TokensPrompt:
@@ -28,8 +32,28 @@ def engine_prompt(prompt: Prompt) -> TokensPrompt:
     }
 
 
-def sampling_params(draw: Draw, bans: Mapping[int, float]) -> SamplingParams:
-    """Parameters of a draw. `bans` maps every banned id to -inf.
+def ban_parameters(vocabulary: Vocabulary, drafting: bool) -> dict[str, Any]:
+    """What tells vLLM, in `SamplingParams`, which ids are never drawn. It takes no biases where it drafts, only a list
+    of all the others, which is long.
+
+    Raises:
+        ServerStartError: more ids than vLLM takes biases.
+    """
+    banned = vocabulary.banned_token_ids
+    if not banned:
+        return {}
+    if drafting:
+        return {"allowed_token_ids": sorted(set(range(vocabulary.size)).difference(banned))}
+    if len(banned) > _MAX_BANNED_IDS:
+        raise ServerStartError(
+            f"the model has {len(banned)} ids to ban, vLLM takes {_MAX_BANNED_IDS}.",
+            "trim the embedding matrix to the tokenizer's size",
+        )
+    return {"logit_bias": dict.fromkeys(banned, float("-inf"))}
+
+
+def sampling_params(draw: Draw, bans: Mapping[str, Any]) -> SamplingParams:
+    """Parameters of a draw; `bans` are `ban_parameters`.
 
     Stops are ids, so the engine core itself sees them; text is decoded on our side, once.
     """
@@ -42,7 +66,7 @@ def sampling_params(draw: Draw, bans: Mapping[int, float]) -> SamplingParams:
         stop_token_ids=list(draw.stop_token_ids),
         seed=draw.seed,
         logprobs=0,
-        logit_bias=dict(bans),
+        **bans,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

@@ -19,6 +19,8 @@ def test_tolerance_follows_the_dtype_unless_it_is_set():
     "fields",
     [
         {"kind": "transformers", "tensor_parallel": 2},
+        {"kind": "transformers", "draft_tokens": 4},
+        {"draft_tokens": 33},
         {"device": "cpu", "tensor_parallel": 2},
         {"adapter_slots": 1},
         {"max_lora_rank": 513},

@@ -52,6 +52,13 @@ def test_the_rank_is_one_vllm_has_kernels_for(on_cpu, tmp_path):
     assert arguments(tmp_path, max_lora_rank=20)["max_lora_rank"] == 32
 
 
+def test_tokens_are_drafted_on_cpu_or_when_asked_but_never_in_deterministic_mode(on_cpu, tmp_path):
+    assert ("speculative_config" in arguments(tmp_path)) == on_cpu
+    assert arguments(tmp_path, draft_tokens=3)["speculative_config"]["num_speculative_tokens"] == 3
+    assert "speculative_config" not in arguments(tmp_path, draft_tokens=0)
+    assert "speculative_config" not in arguments(tmp_path, draft_tokens=3, deterministic=True)
+
+
 def test_only_language_layers_are_prepared_unless_vision_is_adapted(on_cpu, tmp_path):
     assert "lm_head" not in arguments(tmp_path)["lora_target_modules"]
     qwen = write_toy_folder(tmp_path, {"model_type": "qwen2_5_vl"})

@@ -6,7 +6,7 @@ from pathlib import Path
 from actors.vllm_lifeline import SERVER_PID_VARIABLE
 
 ROOT = Path(__file__).parents[2]
-WORKER = "import actors.vllm_lifeline, time; print('up', flush=True); time.sleep(60)"
+WORKER = "import time; from actors.vllm_lifeline import hold_on; hold_on(); print('up', flush=True); time.sleep(60)"
 
 
 def start_worker(server_pid: int) -> subprocess.Popen:

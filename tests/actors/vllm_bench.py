@@ -68,10 +68,15 @@ class Bench:
         return self.server._running
 
     @property
-    def llm(self) -> AsyncLLM:
+    def engine(self) -> VLLMEngine:
         engine = self.parts.host.engine
-        assert isinstance(engine, VLLMEngine) and engine._llm is not None
-        return engine._llm
+        assert isinstance(engine, VLLMEngine)
+        return engine
+
+    @property
+    def llm(self) -> AsyncLLM:
+        assert self.engine._llm is not None
+        return self.engine._llm
 
     def package(self, seed: int, version: int = 0, targets: str | None = None) -> AdapterPackage:
         return self.oracle.package(version, seed=seed, targets=targets)
@@ -115,7 +120,7 @@ class Bench:
     ) -> AsyncGenerator[RequestOutput]:
         """vLLM's own answer as it comes, with other sampling parameters than the server's where there are changes."""
         draw = self.parts.intake.draw(asked, None)
-        params = sampling_params(draw, {i: float("-inf") for i in self.vocabulary.banned_token_ids})
+        params = sampling_params(draw, self.engine._bans)
         for name, value in changes.items():
             setattr(params, name, value)
         number = f"trap-{next(self._requests)}"
