@@ -6,15 +6,29 @@ keeps or redraws it such that responses are distributed as without guesses (Levi
 draft that is certain of itself); a bad guess costs time, nothing else.
 
 The idea of drafting from earlier text is that of prompt lookup and suffix decoding (Oliaro et al., arXiv 2411.04975).
-Deviation: contexts of fixed lengths in a table instead of a suffix tree.
+Deviations: contexts of fixed lengths in a table instead of a suffix tree; of each context the one token that holds the
+majority (Boyer and Moore 1981) instead of all that followed, so that a policy's newer habits soon outvote older ones.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 _Context = tuple[int, ...]
+
+
+class _Follower(NamedTuple):
+    """What follows a context."""
+
+    token: int
+    times: int
+    """How often it was this token,"""
+    of: int
+    """and how often any, since this one took the place of another."""
+
+
+_NOTHING = _Follower(-1, 0, 1)
 
 
 class Drafter:
@@ -24,22 +38,22 @@ class Drafter:
         length: Most tokens of a draft.
         contexts: Lengths of the contexts that are looked up, longest first.
         least_chance: A draft ends where the chance that the engine accepts it that far, by the table, falls below.
-        most_contexts: Contexts remembered before the older half is forgotten.
+        most_contexts: Contexts remembered before the older half is forgotten; each takes some 300 bytes.
     """
 
     def __init__(
         self,
         length: int,
-        contexts: Sequence[int] = (20, 8, 3),
+        contexts: Sequence[int] = (16, 6, 3),
         least_chance: float = 0.3,
-        most_contexts: int = 200_000,
+        most_contexts: int = 100_000,
     ) -> None:
         self.length = length
         self._contexts = tuple(contexts)
         self._least_chance = least_chance
         self._half = most_contexts // 2
-        self._young: dict[_Context, Counter[int]] = {}
-        self._old: dict[_Context, Counter[int]] = {}
+        self._young: dict[_Context, _Follower] = {}
+        self._old: dict[_Context, _Follower] = {}
 
     @property
     def reach(self) -> int:
@@ -51,35 +65,42 @@ class Drafter:
         for end in range(max(len(tokens) - new, 1), len(tokens)):
             for size in self._contexts:
                 if size <= end:
-                    self._followers(tuple(tokens[end - size : end]))[tokens[end]] += 1
+                    self._note(tuple(tokens[end - size : end]), tokens[end])
 
     def draft(self, tokens: Sequence[int]) -> list[int]:
         """The likely next tokens of a text, at most `length` of them, none where nothing is likely enough."""
         text = list(tokens)
         chance = 1.0
         while len(text) - len(tokens) < self.length:
-            token, share = self._likeliest(text)
-            chance *= share
+            next_one = self._likeliest(text)
+            chance *= next_one.times / next_one.of
             if chance < self._least_chance:
                 break
-            text.append(token)
+            text.append(next_one.token)
         return text[len(tokens) :]
 
-    def _likeliest(self, text: list[int]) -> tuple[int, float]:
-        """The token that followed most often, and its share; the longest known context decides."""
+    def _likeliest(self, text: list[int]) -> _Follower:
+        """The longest known context decides."""
         for size in self._contexts:
             context = tuple(text[-size:])
-            followers = self._young.get(context) or self._old.get(context)
-            if followers:
-                token, times = max(followers.items(), key=lambda follower: follower[1])
-                return token, times / followers.total()
-        return -1, 0.0
+            known = self._young.get(context) or self._old.get(context)
+            if known:
+                return known
+        return _NOTHING
 
-    def _followers(self, context: _Context) -> Counter[int]:
-        """What followed a context; looked up in the older half it comes back into the younger one."""
-        followers = self._young.get(context)
-        if followers is None:
+    def _note(self, context: _Context, token: int) -> None:
+        """One more token behind a context. What is met again moves from the older half of the table to the younger."""
+        known = self._young.get(context)
+        if known is None:
             if len(self._young) >= self._half:
                 self._old, self._young = self._young, {}
-            followers = self._young[context] = self._old.pop(context, None) or Counter()
-        return followers
+            known = self._old.pop(context, None)
+        if known is None:
+            known = _Follower(token, 1, 1)
+        elif known.token == token:
+            known = _Follower(token, known.times + 1, known.of + 1)
+        elif 2 * known.times > known.of + 1:
+            known = _Follower(known.token, known.times, known.of + 1)
+        else:
+            known = _Follower(token, 1, 2)
+        self._young[context] = known

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -133,15 +133,11 @@ class RolloutWorker:
         """
         tally = RolloutTally(self._env_errors)
         slots, waiting = self._slots[: len(seeds)], deque(seeds)
-        together = [slots] if self._deterministic else [[slot] for slot in slots]
 
         def ended(seed: int, result: EpisodeResult) -> None:
             tally.episodes.append(result)
 
-        def play(slots: Sequence[EnvSlot]) -> Coroutine[Any, Any, None]:
-            return self._play_episodes(slots, waiting, EnvSlot.reset, ended, policy_version, temperature, tally)
-
-        await gather_or_cancel([play(slots) for slots in together])
+        await self._play_episodes(slots, waiting, EnvSlot.reset, ended, policy_version, temperature, tally)
         for slot in self._slots:
             slot.rest()
         return self._hand_over(tally)
@@ -230,7 +226,22 @@ class RolloutWorker:
         temperature: float,
         tally: RolloutTally,
     ) -> None:
-        """Play what waits, all slots in step with each other, until nothing is left."""
+        """Play what waits until nothing is left: in deterministic mode all slots in step with each other."""
+        together = [slots] if self._deterministic else [[slot] for slot in slots]
+        await gather_or_cancel(
+            [self._play_in_step(some, waiting, begin, ended, version, temperature, tally) for some in together]
+        )
+
+    async def _play_in_step(
+        self,
+        slots: Sequence[EnvSlot],
+        waiting: deque[Episode],
+        begin: Callable[[EnvSlot, Episode], None],
+        ended: Callable[[Episode, EpisodeResult], None],
+        version: int,
+        temperature: float,
+        tally: RolloutTally,
+    ) -> None:
         playing: dict[EnvSlot, Episode] = {}
         for slot in slots:
             if waiting:

@@ -52,7 +52,15 @@ def test_a_draft_ends_where_its_acceptance_is_unlikely():
     for follower in (6, 6, 7):
         made.learn([4, follower], new=1)
     assert made.draft([1]) == [2, 4], "0.75 * 0.75 * 0.67 is not"
-    assert drafter(contexts=(1,), least_chance=0.8).draft([1]) == []
+
+
+def test_a_newer_habit_outvotes_an_older_one():
+    made = drafter(length=1, contexts=(1,), least_chance=0.3)
+    for follower in [2] * 5 + [3] * 4:
+        made.learn([1, follower], new=1)
+    assert made.draft([1]) == [2], "five of nine"
+    made.learn([1, 3], new=1)
+    assert made.draft([1]) == [3]
 
 
 def test_memory_is_bounded_and_what_is_in_use_survives():
