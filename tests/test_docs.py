@@ -1,17 +1,25 @@
 """What the documentation quotes is what there is."""
 
+import json
 import re
+from collections import Counter
 from dataclasses import fields
+from fractions import Fraction
+from operator import add, mul, sub, truediv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import envs
 from actors.parsing import parse_action
 from cluster.config import load_config
+from docs.examples.searching import SEARCHING
 from docs.examples.stale_prompt import STALE, success_of_believer
 from envs import PromptSwitches, TaskAdapter
 from envs.check import check_env
+from envs.gym_cards.formula import evaluate
+from envs.gym_cards.solver import solution
 from envs.switches import EVERY_TASK
 from protocol.schema import STEP_SCHEMA
 from protocol.trajectory import ParseStatus
@@ -131,3 +139,32 @@ def test_every_placement_loads(snippet, tmp_path):
 def test_stale_prompts_halve_the_success_of_a_player_that_believes_them():
     assert success_of_believer("gym_cards/EZPoints-v0", episodes=100) == 1.0
     assert success_of_believer(STALE, episodes=100) == 0.5
+
+
+def test_every_sum_of_a_searching_demonstration_is_right():
+    env, task = envs.make(SEARCHING)
+    words = {"no": 0, "yes": 0}
+    for seed in range(60):
+        _, info = env.reset(seed=seed)
+        thoughts = json.loads(task.expert(info, np.random.default_rng(seed)))["thoughts"]
+        hand, _, search = thoughts.partition(": ")
+        if search == "none":
+            assert solution(tuple(sorted(info["Numbers"]))) is None
+            continue
+        search, formula = search.rsplit(": ", 1)
+        assert evaluate([int(t) if t.isdigit() else t for t in re.findall(r"\d+|\D", formula)], "strict") == 24
+        for tried in search.split("; "):
+            steps, word = tried.rsplit(" ", 1)
+            words[word] += 1
+            left = Counter(map(Fraction, hand.split()))
+            for step in steps.split(", "):
+                done, *rest = step.split(" ")
+                parts = re.fullmatch(r"(\d+|\d+/\d+)([-+*/])(\d+|\d+/\d+)=(-?[\d/]+)", done)
+                assert parts, done
+                one, symbol, other, result = parts.groups()
+                value = {"+": add, "-": sub, "*": mul, "/": truediv}[symbol](Fraction(one), Fraction(other))
+                assert value == Fraction(result), step
+                left = left - Counter([Fraction(one)]) - Counter([Fraction(other)]) + Counter([value])
+                assert not rest or Counter(map(Fraction, rest)) == left, step
+            assert (left == Counter([Fraction(24)])) == (word == "yes"), tried
+    assert words["yes"] > 30 and words["no"] > 20
