@@ -76,6 +76,8 @@ class Learner:
         self._ages = range(config.max_staleness + 1) if config.max_staleness else ()
         self._published: dict[int, bytes] = {}
         self._policy_version = 0
+        self._torn = False
+        """Whether an update broke off after it had begun to move the weights."""
 
     @property
     def policy_version(self) -> int:
@@ -112,8 +114,10 @@ class Learner:
             UpdateDiverged: A loss or gradient was not finite. The version stays; the trajectories go on
                 waiting; the weights are those after the last finite step, so resume from a checkpoint.
             LearnerGroupBroken: Another process of the group is gone, late, or ended up with other weights.
+            CheckpointError: An earlier update broke off.
         """
         self._check_present()
+        self._check_whole()
         batches = self._admission.take(self._policy_version)
         if not batches:
             raise TrajectoryError(
@@ -121,9 +125,15 @@ class Learner:
                 "receive trajectories first, and publish each version before it samples",
             )
         rows = gather_rows(batches)
-        metrics = self._loop.update(
-            rows, policy_version=self._policy_version, generator=self._generator(self._policy_version)
-        )
+        self._torn = True
+        try:
+            metrics = self._loop.update(
+                rows, policy_version=self._policy_version, generator=self._generator(self._policy_version)
+            )
+        except TrajectoryError:  # before anything moved
+            self._torn = False
+            raise
+        self._torn = False
         staleness = self._policy_version - rows.policy_versions
         trajectories = self._admission.mark_trained()
         self._policy_version += 1
@@ -146,8 +156,10 @@ class Learner:
 
         Raises:
             RequestRefused: A canary is malformed.
+            CheckpointError: An update broke off.
         """
         self._check_present()
+        self._check_whole()
         package = build_package(self.policy, self._model_path, self._policy_version, prompts)
         self._published[self._policy_version] = package.manifest.digest
         return package
@@ -167,7 +179,12 @@ class Learner:
         self._offloader.reload()
 
     def save(self, directory: str | Path) -> Path:
-        """Write a checkpoint (see `learner.checkpoint`). Waiting trajectories are not part of it."""
+        """Write a checkpoint (see `learner.checkpoint`). Waiting trajectories are not part of it.
+
+        Raises:
+            CheckpointError: An update broke off: the weights are between two versions.
+        """
+        self._check_whole()
         counters = {
             "policy_version": self._policy_version,
             "seed": self._seed,
@@ -202,11 +219,19 @@ class Learner:
         if fresh_optimizer:
             checkpoint = replace(checkpoint, moments={})
         apply_checkpoint(checkpoint, self.policy, self._loop.optimizer)
+        self._torn = False
         self._seed, self._policy_version, self._published = seed, version, published
 
     def _check_present(self) -> None:
         if self._offloader.is_offloaded:
             raise RuntimeError("the learner has given its device's memory back: reload() comes first")
+
+    def _check_whole(self) -> None:
+        if self._torn:
+            raise CheckpointError(
+                f"Update {self._policy_version} broke off: the weights are no policy version's any more.",
+                "go on from the last checkpoint",
+            )
 
     def _generator(self, policy_version: int) -> torch.Generator:
         """Shuffles one update; a function of seed and version, so that nothing need be saved."""

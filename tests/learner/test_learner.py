@@ -5,7 +5,7 @@ import pytest
 
 from learner.config import LearnerConfig
 from learner.learner import Learner
-from protocol.errors import ModelFolderError, RequestRefused, TrajectoryError, UpdateDiverged
+from protocol.errors import CheckpointError, ModelFolderError, RequestRefused, TrajectoryError, UpdateDiverged
 from protocol.trajectory import NO_DIGEST
 from tests.learner.test_adapter_export import canary
 from tests.learner.test_checkpoint import learner_of, train_once
@@ -95,6 +95,43 @@ def test_a_diverged_update_keeps_version_and_ledger(world, monkeypatch):
     assert learner.policy_version == 0
     assert learner.ledger.waiting == 1
     assert learner.ledger.balanced
+
+
+def test_what_an_unfinished_update_has_left_is_neither_published_nor_saved_nor_trained(world, monkeypatch, tmp_path):
+    learner = learner_of(world)
+    digest = learner.package([]).manifest.digest
+    learner.save(tmp_path / "whole")
+    learner.receive([world.batch([world.step(adapter_digest=digest)])])
+    whole_update = learner._loop.update
+
+    def break_off(*arguments, **options):
+        whole_update(*arguments, **options)
+        raise MemoryError("in the last minibatch")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner._loop, "update", break_off)
+        with pytest.raises(MemoryError):
+            learner.update()
+    for attempt in (learner.update, lambda: learner.package([]), lambda: learner.save(tmp_path / "torn")):
+        with pytest.raises(CheckpointError, match="Update 0 broke off.*go on from the last checkpoint"):
+            attempt()
+    assert not (tmp_path / "torn").exists()
+    learner.load(tmp_path / "whole")
+    assert learner.package([]).manifest.digest == digest
+
+
+def test_an_update_without_usable_rows_leaves_the_learner_whole(world, monkeypatch):
+    learner = learner_of(world)
+    digest = learner.package([]).manifest.digest
+    learner.receive([world.batch([world.step(adapter_digest=digest)])])
+
+    def nothing(*_, **__):
+        raise TrajectoryError("no whole episode")
+
+    monkeypatch.setattr(learner._loop, "update", nothing)
+    with pytest.raises(TrajectoryError, match="no whole episode"):
+        learner.update()
+    assert learner.package([]).manifest.digest == digest
 
 
 def test_the_same_seed_gives_the_same_weights(world):
