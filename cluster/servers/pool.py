@@ -42,6 +42,9 @@ class ServerPool:
         self._looked_at = time.monotonic()
         self._asleep = False
         self._repairs: dict[int, ray.ObjectRef] = {}
+        """What supervision has asked each server: its status, or to come back in sync."""
+        self._recovering: set[int] = set()
+        """Servers whose last death is counted, and which are not known to be back yet."""
         self._idle = IdleShares()
         # Workers find servers by name: a handle among a restartable actor's arguments is not safe from being lost.
         prefix = f"croupier-{ray.get_runtime_context().get_job_id()}-{uuid.uuid4().hex[:8]}"
@@ -118,13 +121,20 @@ class ServerPool:
 
     def _rebuild(self, index: int) -> None:
         """Wait until a dead server is up again and holds the live adapters."""
-        self.restarts += 1
+        self._count_death(index)
         deadline_s = self._config.start_timeout_s + self._config.publish_timeout_s
         resync = partial(self.handles[index].resync.remote, list(self._live.values()))
         try:
             call_when_rebuilt(resync, f"server-{index} to come back", deadline_s)
         except ActorDiedError as error:
             raise self._gone(index, error) from error
+        self._repairs.pop(index, None)  # its answer may be of the time before
+        self._recovering.discard(index)
+
+    def _count_death(self, index: int) -> None:
+        if index not in self._recovering:
+            self.restarts += 1
+            self._recovering.add(index)
 
     def retire_before(self, policy_version: int) -> None:
         """Free the slots of all versions older than this one."""
@@ -221,10 +231,13 @@ class ServerPool:
             status = get(repair, f"status of server-{index}")
         except ActorDiedError as error:
             raise self._gone(index, error) from error
-        except RayActorError:
+        except (RayActorError, ServerDied):  # it died, or died again while it was coming back
+            self._recovering.discard(index)
             return  # Ray is restarting it; the next look finds it unstarted
-        if status is not None and not status["started"] and not self._asleep:
-            self.restarts += 1
+        if status is None or status["started"]:
+            self._recovering.discard(index)
+        elif not self._asleep:
+            self._count_death(index)
             self._repairs[index] = handle.resync.remote(list(self._live.values()))
 
     def _gone(self, index: int, error: Exception) -> ServerDied:

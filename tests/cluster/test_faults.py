@@ -156,11 +156,38 @@ def test_a_killed_engine_comes_back_in_sync(parts: Parts) -> None:
 
 def test_a_server_that_died_before_a_publish_acknowledges_it_after_its_restart(parts: Parts, model: Path) -> None:
     package = package_of(model, version=1)
+    restarts = parts.servers.restarts
+    look_after(parts.servers)
     kill_soon(engine_of(parts), after_s=0.0).join()
     ack = publish(parts.servers, package)
     assert ack.policy_version == 1
     assert ack.max_abs_error < 1e-3
     assert get(parts.servers.handles[0].status.remote(), "status")["live_versions"] == [0, 1]
+    for _ in range(3):
+        look_after(parts.servers)
+    assert parts.servers.restarts == restarts + 1, "one death, noticed by the publish and by supervision"
+
+
+def look_after(servers: ServerPool) -> None:
+    """Supervises at once, and waits for what it has asked."""
+    servers._looked_at = float("-inf")
+    servers.supervise()
+    ray.wait(list(servers._repairs.values()), num_returns=len(servers._repairs), timeout=60)
+
+
+def test_a_server_that_dies_again_while_it_comes_back_is_given_another_chance(parts: Parts, monkeypatch) -> None:
+    restarts = parts.servers.restarts
+
+    def dies(*_: Any, **__: Any) -> Any:
+        raise ServerDied("Server server-0 is ending: killed", "try again shortly")
+
+    look_after(parts.servers)
+    with monkeypatch.context() as patch:
+        patch.setattr("cluster.servers.pool.get", dies)
+        look_after(parts.servers)
+    for _ in range(3):
+        look_after(parts.servers)
+    assert parts.servers.restarts == restarts, "it had not died at all"
 
 
 def test_a_server_beyond_its_restart_budget_ends_the_run_with_a_clear_error(fragile: Parts) -> None:
