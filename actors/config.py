@@ -44,7 +44,8 @@ class ServerConfig(BaseModel):
 
     draft_tokens: int | None = Field(default=None, ge=0, le=32)
     """Most tokens of a response that are guessed from earlier responses and checked in one engine step (vLLM only): it
-    changes the speed, not the distribution. 0: none; None: 8 on CPU, none on GPU. Never in deterministic mode."""
+    changes the speed, not the distribution. 0: none; None: 8 on CPU, none on GPU. Never in deterministic mode.
+    Requests then carry the list of all ids that may be drawn, which costs milliseconds with a large vocabulary."""
 
     kv_cache_bytes: int | None = Field(default=None, ge=1 << 20)
     """Key-value cache in bytes; None: 256 MiB on CPU, the rest of `gpu_memory_utilization` on GPU."""

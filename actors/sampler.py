@@ -70,7 +70,8 @@ class SampleRequest:
     params: SamplingParams
     policy_version: int
     seed: int | None = None
-    """Makes this request's draws repeatable; slower, so leave it out unless the run is deterministic."""
+    """Makes this request's draws repeatable, by servers that are deterministic or draft no tokens; slower, so leave it
+    out unless the run is deterministic."""
     delays: Delays = UNTOLD
     """What the sender did before; tells an engine what it was idle for."""
 

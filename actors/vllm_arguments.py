@@ -88,7 +88,8 @@ def engine_arguments(model: str, config: ServerConfig) -> dict[str, Any]:
         _refuse_sleep(config)
         arguments["enforce_eager"] = True
         arguments["block_size"] = _CPU_BLOCK_TOKENS
-        # vLLM's CPU kernels take the last slot for rows without an adapter (index -1), so that one must stay empty.
+        # vLLM's CPU kernels take the last slot for rows without an adapter (index -1), so that one must stay empty. The
+        # kernel of linear layers is ours and does not, those of embeddings and output layers are vLLM's.
         # Slots are filled from the front, and never more than `adapter_slots` are in use.
         arguments["max_loras"] = arguments["max_cpu_loras"] = config.adapter_slots + 1
         arguments["kv_cache_memory_bytes"] = config.kv_cache_bytes or _CPU_KV_CACHE_BYTES

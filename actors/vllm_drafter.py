@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from actors.drafting import Drafter
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+def install() -> None:
+    """Has vLLM ask the drafter in every step, in the process that calls this.
+
+    vLLM 0.32 asks nobody while any row is so long that a whole draft would not fit behind it, as a draft model needs,
+    and has every row check worthless drafts meanwhile. This drafter keeps to the room that each row has.
+    """
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    for_models = getattr(GPUModelRunner, "_input_fits_in_drafter", None)
+    if for_models is None:
+        return
+
+    def fits(self: Any, metadata: Any) -> bool:
+        return isinstance(self.drafter, VLLMDrafter) or for_models(self, metadata)
+
+    cast(Any, GPUModelRunner)._input_fits_in_drafter = fits
 
 
 class VLLMDrafter:
@@ -23,7 +41,7 @@ class VLLMDrafter:
         self.drafted = 0
         """Tokens guessed since the start."""
         self.accepted = 0
-        """Those of them that became part of a response."""
+        """Those of them that the policy confirmed; a response may have ended before."""
 
     def propose(
         self,

@@ -242,6 +242,7 @@ class RolloutWorker:
         temperature: float,
         tally: RolloutTally,
     ) -> None:
+        """Play what waits with these slots, each of which waits for the others' steps; `waiting` may be shared."""
         playing: dict[EnvSlot, Episode] = {}
         for slot in slots:
             if waiting:

@@ -76,8 +76,6 @@ class Learner:
         self._ages = range(config.max_staleness + 1) if config.max_staleness else ()
         self._published: dict[int, bytes] = {}
         self._policy_version = 0
-        self._torn = False
-        """Whether an update broke off after it had begun to move the weights."""
 
     @property
     def policy_version(self) -> int:
@@ -125,18 +123,13 @@ class Learner:
                 "receive trajectories first, and publish each version before it samples",
             )
         rows = gather_rows(batches)
-        self._torn = True
-        try:
-            metrics = self._loop.update(
-                rows, policy_version=self._policy_version, generator=self._generator(self._policy_version)
-            )
-        except TrajectoryError:  # before anything moved
-            self._torn = False
-            raise
-        self._torn = False
+        metrics = self._loop.update(
+            rows, policy_version=self._policy_version, generator=self._generator(self._policy_version)
+        )
         staleness = self._policy_version - rows.policy_versions
         trajectories = self._admission.mark_trained()
         self._policy_version += 1
+        self._loop.has_moved = False
         return {
             **metrics,
             "policy_version": float(self._policy_version),
@@ -218,8 +211,9 @@ class Learner:
             raise CheckpointError(f"The counters of checkpoint {str(directory)!r} are damaged: {error!r}.") from error
         if fresh_optimizer:
             checkpoint = replace(checkpoint, moments={})
+        self._loop.has_moved = True
         apply_checkpoint(checkpoint, self.policy, self._loop.optimizer)
-        self._torn = False
+        self._loop.has_moved = False
         self._seed, self._policy_version, self._published = seed, version, published
 
     def _check_present(self) -> None:
@@ -227,7 +221,7 @@ class Learner:
             raise RuntimeError("the learner has given its device's memory back: reload() comes first")
 
     def _check_whole(self) -> None:
-        if self._torn:
+        if self._loop.has_moved:
             raise CheckpointError(
                 f"Update {self._policy_version} broke off: the weights are no policy version's any more.",
                 "go on from the last checkpoint",

@@ -63,6 +63,8 @@ class UpdateLoop:
         self._objective = Objective(policy, config, self._algorithm, measures_energies=self._thought_weights.balances)
         self._adapter = list(policy.adapter_parameters().values())
         self._critic = list(policy.value_parameters().values())
+        self.has_moved = False
+        """Whether the weights have left one policy version and are not yet declared the next."""
         # AdamW with weight decay 0 is Adam.
         self.optimizer = torch.optim.AdamW(
             [
@@ -95,6 +97,7 @@ class UpdateLoop:
         self._policy.backbone.vision.clear()
         prepared = prepare(self._policy, rows, self._config, self._algorithm, self._thought_weights, policy_version)
         targets_s = time.perf_counter() - started_s
+        self.has_moved = True
         factor = self._set_learning_rates(policy_version)
         passes = self._train(rows, prepared, generator)
         self._group.require_equal(self._policy.trained_parameters())

@@ -175,7 +175,10 @@ class ServerPool:
             "take its GPU memory again and prove its policies",
             self._config.publish_timeout_s + self._config.start_timeout_s,
         )
-        self.restarts += sum(restarted)
+        for index, was_restarted in enumerate(restarted):
+            if was_restarted:
+                self._count_death(index)
+        self._recovering.clear()
         self._asleep = False
 
     def _have_all(self, call: Callable[[Any], ray.ObjectRef], what: str, allowance_s: float) -> list[Any]:

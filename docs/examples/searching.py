@@ -5,8 +5,8 @@ two numbers of the hand, puts their result in their place, and goes on until one
 
     3 4 8 10: 10-4=6 3 6 8, 8-6=2 2 3, 2*3=6 no; 8/4=2 2 3 10, 10-2=8 3 8, 3*8=24 yes: (10-8/4)*3
 
-Every step needs two numbers of what is there and one entry of a table of sums, so that it can be right for a hand that
-nobody has shown. See docs/recipes.md for what it brings.
+Every step needs two numbers of what is there and one entry of a table of sums, in the hope that it comes out right for
+hands that nobody has shown. What it brings has not been measured yet.
 """
 
 from __future__ import annotations

@@ -57,6 +57,30 @@ def test_results_come_in_the_order_of_the_seeds(tiny_folder):
     assert {result["length_steps"] for result in results} == {2, 3}
 
 
+def test_an_evaluations_slots_wait_for_one_another_in_deterministic_mode_alone(tiny_folder):
+    class OneIsSlow(CountingSampler):
+        """Answers the first request of all when no other is left to answer."""
+
+        answered = 0
+
+        async def sample_batch(self, requests: Sequence[Any]) -> Any:
+            first, self.answered = self.answered == 0, self.answered + len(requests)
+            if first:
+                for _ in range(1000):
+                    await asyncio.sleep(0)
+                self.seen_by_first = self.answered
+            return await super().sample_batch(requests)
+
+    def seen_by_the_slowest(**settings: Any) -> int:
+        sampler = OneIsSlow(tiny_folder, mixed)
+        results = asyncio.run(make_worker(tiny_folder, sampler, slots=2, **settings).run_episodes(SEEDS, VERSION, 0.0))
+        assert [result.seed for result in results] == SEEDS
+        return sampler.seen_by_first
+
+    assert seen_by_the_slowest(deterministic=True) == 2, "both slots' first requests, in one batch"
+    assert seen_by_the_slowest(deterministic=False) > 2 * (len(SEEDS) - 1), "the other slot played all but one episode"
+
+
 def test_evaluation_may_play_another_environment(tiny_folder):
     trained: list[Any] = []
     played: list[Any] = []

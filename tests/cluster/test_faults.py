@@ -175,21 +175,6 @@ def look_after(servers: ServerPool) -> None:
     ray.wait(list(servers._repairs.values()), num_returns=len(servers._repairs), timeout=60)
 
 
-def test_a_server_that_dies_again_while_it_comes_back_is_given_another_chance(parts: Parts, monkeypatch) -> None:
-    restarts = parts.servers.restarts
-
-    def dies(*_: Any, **__: Any) -> Any:
-        raise ServerDied("Server server-0 is ending: killed", "try again shortly")
-
-    look_after(parts.servers)
-    with monkeypatch.context() as patch:
-        patch.setattr("cluster.servers.pool.get", dies)
-        look_after(parts.servers)
-    for _ in range(3):
-        look_after(parts.servers)
-    assert parts.servers.restarts == restarts, "it had not died at all"
-
-
 def test_a_server_beyond_its_restart_budget_ends_the_run_with_a_clear_error(fragile: Parts) -> None:
     kill_soon(process_id(fragile.servers.handles[0]), after_s=0.5)
     began = time.monotonic()

@@ -102,16 +102,19 @@ def test_what_an_unfinished_update_has_left_is_neither_published_nor_saved_nor_t
     digest = learner.package([]).manifest.digest
     learner.save(tmp_path / "whole")
     learner.receive([world.batch([world.step(adapter_digest=digest)])])
-    whole_update = learner._loop.update
+    accumulate, calls = learner._loop._accumulate, []
 
-    def break_off(*arguments, **options):
-        whole_update(*arguments, **options)
-        raise MemoryError("in the last minibatch")
+    def break_off(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise TrajectoryError("a picture that cannot be read")
+        return accumulate(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(learner._loop, "update", break_off)
-        with pytest.raises(MemoryError):
+        patch.setattr(learner._loop, "_accumulate", break_off)
+        with pytest.raises(TrajectoryError, match="a picture"):
             learner.update()
+    assert len(calls) == 2, "the first minibatch has moved the weights"
     for attempt in (learner.update, lambda: learner.package([]), lambda: learner.save(tmp_path / "torn")):
         with pytest.raises(CheckpointError, match="Update 0 broke off.*go on from the last checkpoint"):
             attempt()
@@ -120,7 +123,7 @@ def test_what_an_unfinished_update_has_left_is_neither_published_nor_saved_nor_t
     assert learner.package([]).manifest.digest == digest
 
 
-def test_an_update_without_usable_rows_leaves_the_learner_whole(world, monkeypatch):
+def test_an_update_that_finds_no_usable_rows_leaves_the_learner_whole(world, monkeypatch):
     learner = learner_of(world)
     digest = learner.package([]).manifest.digest
     learner.receive([world.batch([world.step(adapter_digest=digest)])])
@@ -128,7 +131,7 @@ def test_an_update_without_usable_rows_leaves_the_learner_whole(world, monkeypat
     def nothing(*_, **__):
         raise TrajectoryError("no whole episode")
 
-    monkeypatch.setattr(learner._loop, "update", nothing)
+    monkeypatch.setattr("learner.update.prepare", nothing)
     with pytest.raises(TrajectoryError, match="no whole episode"):
         learner.update()
     assert learner.package([]).manifest.digest == digest
