@@ -43,7 +43,7 @@ async def test_responses_are_distributed_as_the_policy_and_carry_its_log_probs(b
     ]
     samples = await bench.server.sample_batch(asked)
     drafted, accepted = await drafted_and_accepted(bench) - before
-    assert 0.1 * drafted < accepted < 0.9 * drafted and accepted > DRAWS, "too few drafts or too few of one kind"
+    assert DRAWS // 4 < accepted < 0.9 * drafted, "too few drafts or too few of one kind"
 
     # Each token's cumulative probability, a random point within its own share, is uniform (Rosenblatt 1952).
     random = np.random.default_rng(0)
