@@ -100,7 +100,7 @@ def engine_arguments(model: str, config: ServerConfig) -> dict[str, Any]:
         arguments["max_num_batched_tokens"] = max(_CPU_BATCHED_TOKENS, config.max_model_len)
     if config.deterministic:
         arguments["async_scheduling"] = False
-    if tokens := draft_tokens(config):
+    if tokens := _draft_tokens(config, on_cpu):
         arguments["speculative_config"] = {
             "method": "custom_class",
             "model": _DRAFTER,
@@ -109,13 +109,13 @@ def engine_arguments(model: str, config: ServerConfig) -> dict[str, Any]:
     return arguments
 
 
-def draft_tokens(config: ServerConfig) -> int:
+def _draft_tokens(config: ServerConfig, on_cpu: bool) -> int:
     """Most tokens that are guessed ahead in one engine step. What is guessed depends on what the engine has drawn
     before, so deterministic answers do without."""
     if config.deterministic:
         return 0
     if config.draft_tokens is None:
-        return _CPU_DRAFT_TOKENS if _is_cpu() else 0
+        return _CPU_DRAFT_TOKENS if on_cpu else 0
     return config.draft_tokens
 
 

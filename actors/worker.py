@@ -227,41 +227,30 @@ class RolloutWorker:
         tally: RolloutTally,
     ) -> None:
         """Play what waits until nothing is left: in deterministic mode all slots in step with each other."""
-        together = [slots] if self._deterministic else [[slot] for slot in slots]
-        await gather_or_cancel(
-            [self._play_in_step(some, waiting, begin, ended, version, temperature, tally) for some in together]
-        )
 
-    async def _play_in_step(
-        self,
-        slots: Sequence[EnvSlot],
-        waiting: deque[Episode],
-        begin: Callable[[EnvSlot, Episode], None],
-        ended: Callable[[Episode, EpisodeResult], None],
-        version: int,
-        temperature: float,
-        tally: RolloutTally,
-    ) -> None:
-        """Play what waits with these slots, each of which waits for the others' steps; `waiting` may be shared."""
-        playing: dict[EnvSlot, Episode] = {}
-        for slot in slots:
-            if waiting:
-                playing[slot] = waiting.popleft()
-                slot.diary.begin()
-                begin(slot, playing[slot])
-        while playing:
-            going = list(playing)
-            results = await self._round(going, version, temperature, tally)
-            for slot, result in zip(going, results, strict=True):
-                if result is None:
-                    continue
-                ended(playing[slot], result)
+        async def play(together: Sequence[EnvSlot]) -> None:
+            playing: dict[EnvSlot, Episode] = {}
+            for slot in together:
                 if waiting:
                     playing[slot] = waiting.popleft()
+                    slot.diary.begin()
                     begin(slot, playing[slot])
-                else:
-                    del playing[slot]
-                    slot.diary.end()
+            while playing:
+                going = list(playing)
+                results = await self._round(going, version, temperature, tally)
+                for slot, result in zip(going, results, strict=True):
+                    if result is None:
+                        continue
+                    ended(playing[slot], result)
+                    if waiting:
+                        playing[slot] = waiting.popleft()
+                        begin(slot, playing[slot])
+                    else:
+                        del playing[slot]
+                        slot.diary.end()
+
+        groups = [slots] if self._deterministic else [[slot] for slot in slots]
+        await gather_or_cancel([play(group) for group in groups])
 
     async def _play_freely(
         self, slots: list[EnvSlot], budget: _Budget, version: int, temperature: float, tally: RolloutTally

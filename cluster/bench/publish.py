@@ -47,8 +47,13 @@ STUB_SERVERS, STUB_SIZES_MB, STUB_REPEATS = (1, 2, 4, 8), (10, 100, 650), 3
 REAL_SERVERS = (1, 2)
 
 _ENV = EnvConfig(id="gym_cards/NumberLine-v0")
-_LIMITS: dict[str, Any] = {"max_model_len": 1024, "max_num_seqs": 8, "adapter_slots": 3, "kv_cache_bytes": 64 << 20}
-_LIMITS |= {"draft_tokens": 0}  # a step of the engine is one token, and gaps between tokens are gaps between steps
+_LIMITS: dict[str, Any] = {
+    "max_model_len": 1024,
+    "max_num_seqs": 8,
+    "adapter_slots": 3,
+    "kv_cache_bytes": 64 << 20,
+    "draft_tokens": 0,  # a step of the engine is one token, and gaps between tokens are gaps between steps
+}
 _SPARE = 0.7
 """Share of free memory that a case may take."""
 

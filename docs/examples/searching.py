@@ -11,6 +11,7 @@ hands that nobody has shown. What it brings has not been measured yet.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -18,13 +19,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 import envs
-from envs.gym_cards.formula import BLANK, Token, written
+from envs.gym_cards.formula import Token, written
 from envs.gym_cards.points24 import Points24
 from envs.gym_cards.points24_task import Points24Task
 
 SEARCHING = "docs.examples.searching:SearchingPoints24"
 
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
+_APPLY = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
 
 class SearchingPoints24(Points24):
@@ -32,14 +34,11 @@ class SearchingPoints24(Points24):
 
 
 class SearchingPoints24Task(Points24Task):
-    """The game in words, with demonstrations that search.
-
-    Args:
-        most_failures: Failed tries before the solution, at most; each further one is half as likely.
-    """
+    """The game in words, with demonstrations that search."""
 
     env_id = SEARCHING
     most_failures: ClassVar[int] = 3
+    """Failed tries before the solution, at most; each further one is half as likely."""
     form_thoughts: ClassVar[str] = "<sorted cards>: <tries> yes: <whole formula>"
 
     _rng = np.random.default_rng(0)
@@ -55,8 +54,7 @@ class SearchingPoints24Task(Points24Task):
             return f"{hand}: none"
         failures = min(int(self._rng.geometric(0.5)) - 1, self.most_failures)
         tries = [f"{_told(_failure(numbers, self._rng))} no" for _ in range(failures)]
-        solution = [token for token in plan if token != BLANK]
-        return f"{hand}: {'; '.join([*tries, _told(_reckoned(solution, numbers)) + ' yes'])}: {written(solution)}"
+        return f"{hand}: {'; '.join([*tries, _told(_reckoned(plan, numbers)) + ' yes'])}: {written(plan)}"
 
 
 Step = tuple[Fraction, str, Fraction, Fraction, list[Fraction]]
@@ -81,7 +79,7 @@ def _failure(numbers: Sequence[int], rng: np.random.Generator) -> list[Step]:
             if symbol == "/" and (other == 0 or (one / other).denominator > 1) or symbol == "-" and one < other:
                 continue
             rest = [number for index, number in enumerate(left) if index not in (first, second)]
-            left = [*rest, _apply(one, symbol, other)]
+            left = [*rest, _APPLY[symbol](one, other)]
             steps.append((one, symbol, other, left[-1], left))
         if left[0] != Points24.target:
             return steps
@@ -97,7 +95,7 @@ def _reckoned(formula: Sequence[Token], numbers: Sequence[int]) -> list[Step]:
     def do() -> None:
         nonlocal left
         symbol, second, first = waiting.pop(), values.pop(), values.pop()
-        result = _apply(first, symbol, second)
+        result = _APPLY[symbol](first, second)
         left = left.copy()
         left.remove(first)
         left.remove(second)
@@ -121,14 +119,6 @@ def _reckoned(formula: Sequence[Token], numbers: Sequence[int]) -> list[Step]:
     while waiting:
         do()
     return steps
-
-
-def _apply(one: Fraction, symbol: str, other: Fraction) -> Fraction:
-    if symbol == "+":
-        return one + other
-    if symbol == "-":
-        return one - other
-    return one * other if symbol == "*" else one / other
 
 
 if __name__ == "__main__":
