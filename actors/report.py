@@ -60,8 +60,3 @@ class RolloutTally:
             episodes=tuple(self.episodes),
             idle_s=self.idle_s,
         )
-
-    def clear(self, env_errors: int) -> None:
-        """Begin anew from here."""
-        self.env_errors_before, self.began_s = env_errors, time.perf_counter()
-        self.tokens, self.sample_s, self.idle_s, self.episodes = 0, 0.0, 0.0, []

@@ -1,9 +1,9 @@
 """Environment slots that play on without a pause, their rows handed over in portions.
 
 An asynchronous run orders the next portion before the last one is complete, so that no slot waits for the slowest one
-at a boundary. `StepStream` hands over environment steps: where a portion ends, every open trajectory is cut in front of
-its current state, and the request for that very state, which is under way, becomes the first row of the next piece.
-`EpisodeStream` hands over whole episodes, each portion its own.
+at a boundary. What was begun for an order is delivered with it, however late it comes: no row of a portion is of an
+older policy version than the one it was ordered under. `StepStream` hands over environment steps: where a slot goes on
+to the next order, its open trajectory is cut in front of its current state. `EpisodeStream` hands over whole episodes.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from typing import Generic, TypeVar
 Slot = TypeVar("Slot")
 Order = TypeVar("Order", bound="_Order")
 Portion = TypeVar("Portion")
+Tally = TypeVar("Tally")
 
 
 @dataclass(slots=True, eq=False)
-class _Order(Generic[Portion]):
+class _Order(Generic[Portion, Tally]):
     """A portion that somebody waits for."""
 
     delivery: asyncio.Future[Portion]
     left: int
     """Units of work that are not finished."""
+    tally: Tally
 
     def deliver(self, portion: Portion) -> None:
         if not self.delivery.done():  # whoever ordered it may have gone
@@ -121,29 +123,42 @@ class Stream(ABC, Generic[Slot, Order]):
                 order.delivery.set_exception(error)
 
 
-class StepStream(Stream[Slot, _Order[Portion]]):
+@dataclass(slots=True, eq=False)
+class _StepOrder(_Order[Portion, Tally]):
+    to_begin: int
+    """Steps that have not begun."""
+
+
+class StepStream(Stream[Slot, _StepOrder[Portion, Tally]], Generic[Slot, Portion, Tally]):
     """Hands over environment steps.
 
     Args:
-        slots: What plays.
-        advance: Takes one environment step with a slot under a policy version and a temperature.
-        hand_over: Everything since the last time, given the version that requests now name and the seconds in which
-            no slot was at work.
+        slots: What plays; hashable.
+        advance: Takes one environment step with a slot under a policy version and a temperature. Adds what happens to
+            the order's tally.
+        leave: Told when a slot has taken its last step for an order: adds the slot's rows to the order's tally, given
+            the version that requests now name.
+        hand_over: An order's tally as a portion, given the seconds in which no slot was at work.
+        make_tally: An empty one.
     """
 
     def __init__(
         self,
         slots: Sequence[Slot],
-        advance: Callable[[Slot, int, float], Awaitable[None]],
-        hand_over: Callable[[int, float], Portion],
+        advance: Callable[[Slot, int, float, Tally], Awaitable[None]],
+        leave: Callable[[Slot, Tally, int], None],
+        hand_over: Callable[[Tally, float], Portion],
+        make_tally: Callable[[], Tally],
     ) -> None:
         super().__init__(slots)
         self._advance = advance
+        self._leave = leave
         self._hand_over = hand_over
-        self._to_begin = 0
+        self._make_tally = make_tally
+        self._plays_for: dict[Slot, _StepOrder[Portion, Tally]] = {}
 
     async def collect(self, num_steps: int, policy_version: int, temperature: float) -> Portion:
-        """The next `num_steps` environment steps; calls that overlap are served in their order.
+        """Begin the next `num_steps` environment steps and see them through; calls that overlap begin in their order.
 
         Raises:
             ValueError: `num_steps` is below 1.
@@ -151,39 +166,38 @@ class StepStream(Stream[Slot, _Order[Portion]]):
         """
         if num_steps < 1:
             raise ValueError(f"A portion has at least 1 step, not {num_steps}.")
-        order = _Order[Portion](asyncio.get_running_loop().create_future(), num_steps)
-        self._to_begin += num_steps
-        self._open(order, policy_version, temperature)
-        return await order.delivery
-
-    def close(self) -> None:
-        """See `Stream.close`."""
-        super().close()
-        self._to_begin = 0
+        delivery: asyncio.Future[Portion] = asyncio.get_running_loop().create_future()
+        self._open(_StepOrder(delivery, num_steps, self._make_tally(), num_steps), policy_version, temperature)
+        return await delivery
 
     def _has_work(self) -> bool:
-        return self._to_begin > 0
+        return any(order.to_begin for order in self._orders)
 
     async def _work(self, slot: Slot) -> None:
-        self._to_begin -= 1
-        await self._advance(slot, self.policy_version, self.temperature)
-        # Whichever order a step was begun for: the oldest one is delivered with all that is there.
-        order = self._orders[0]
+        order = next(order for order in self._orders if order.to_begin)
+        order.to_begin -= 1
+        before = self._plays_for.get(slot)
+        if before is not None and before is not order:
+            self._leave(slot, before.tally, self.policy_version)
+        self._plays_for[slot] = order
+        await self._advance(slot, self.policy_version, self.temperature, order.tally)
         order.left -= 1
         if not order.left:
-            portion = self._hand_over(self.policy_version, self._take_idle_s())
-            self._orders.pop(0)
-            order.deliver(portion)
+            self._complete(order)
 
-
-Tally = TypeVar("Tally")
+    def _complete(self, order: _StepOrder[Portion, Tally]) -> None:
+        for slot in [slot for slot, playing_for in self._plays_for.items() if playing_for is order]:
+            del self._plays_for[slot]
+            self._leave(slot, order.tally, self.policy_version)
+        portion = self._hand_over(order.tally, self._take_idle_s())
+        self._orders.remove(order)
+        order.deliver(portion)
 
 
 @dataclass(slots=True, eq=False)
-class _EpisodeOrder(_Order[Portion], Generic[Portion, Tally]):
+class _EpisodeOrder(_Order[Portion, Tally]):
     waiting: deque[int]
     """Reset seeds of episodes that have not begun."""
-    tally: Tally
 
 
 class EpisodeStream(Stream[Slot, _EpisodeOrder[Portion, Tally]], Generic[Slot, Portion, Tally]):
@@ -220,7 +234,7 @@ class EpisodeStream(Stream[Slot, _EpisodeOrder[Portion, Tally]], Generic[Slot, P
         if not seeds:
             raise ValueError("A portion has at least 1 episode, not 0.")
         delivery: asyncio.Future[Portion] = asyncio.get_running_loop().create_future()
-        self._open(_EpisodeOrder(delivery, len(seeds), deque(seeds), self._make_tally()), policy_version, temperature)
+        self._open(_EpisodeOrder(delivery, len(seeds), self._make_tally(), deque(seeds)), policy_version, temperature)
         return await delivery
 
     def _has_work(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +18,8 @@ Portion = tuple[TrajectoryBatch, RolloutReport]
 
 
 @dataclass(slots=True)
-class _EpisodesTally(RolloutTally):
-    """Counts and rows of one order's episodes."""
+class _PortionTally(RolloutTally):
+    """Counts and rows of one order."""
 
     rows: list[Step] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
@@ -38,9 +39,9 @@ class StreamingWorker(RolloutWorker):
         super().__init__(**arguments)
         self._carry_versions = carry_versions
         self._newest_version = -1
-        self._steps: StepStream[EnvSlot, Portion] | None = None
-        self._episodes: EpisodeStream[EnvSlot, Portion, _EpisodesTally] | None = None
-        self._tally = RolloutTally()
+        self._steps: StepStream[EnvSlot, Portion, _PortionTally] | None = None
+        self._episodes: EpisodeStream[EnvSlot, Portion, _PortionTally] | None = None
+        self._handed_over_s = 0.0
 
     async def stream(self, num_steps: int, policy_version: int, temperature: float) -> Portion:
         """Like `collect`, but slots play on between the portions: order the next one before this one is complete.
@@ -55,8 +56,12 @@ class StreamingWorker(RolloutWorker):
             for slot in self._slots:
                 if slot.resting:
                     slot.reset()
-            self._tally = RolloutTally(self._env_errors)
-            self._steps = StepStream(self._slots, self._advance_streaming, self._hand_over_steps)
+                slot.cut()
+                slot.builder.take()  # what a stream that failed had begun is given up
+            self._handed_over_s = time.perf_counter()
+            self._steps = StepStream(
+                self._slots, self._advance_streaming, self._leave, self._hand_over_portion, _PortionTally
+            )
         try:
             return await self._steps.collect(num_steps, self._newest(policy_version), temperature)
         except Exception:
@@ -70,7 +75,8 @@ class StreamingWorker(RolloutWorker):
             DeadlineExceeded, EnvironmentFailed, RequestRefused: See `collect`; all orders fail.
         """
         if self._episodes is None:
-            self._episodes = EpisodeStream(self._slots, self._play_one, self._hand_over_episodes, _EpisodesTally)
+            self._handed_over_s = time.perf_counter()
+            self._episodes = EpisodeStream(self._slots, self._play_one, self._hand_over_portion, _PortionTally)
         try:
             return await self._episodes.collect(seeds, self._newest(policy_version), temperature)
         except Exception:
@@ -95,23 +101,24 @@ class StreamingWorker(RolloutWorker):
         self._newest_version = max(self._newest_version, policy_version)
         return self._newest_version
 
-    async def _advance_streaming(self, slot: EnvSlot, version: int, temperature: float) -> None:
+    async def _advance_streaming(self, slot: EnvSlot, version: int, temperature: float, tally: _PortionTally) -> None:
+        errors = slot.env_errors
         slot.diary.begin()
-        await self._advance([slot], version, temperature, self._tally)
+        await self._advance([slot], version, temperature, tally)
         slot.diary.end()
+        tally.env_errors += slot.env_errors - errors
 
-    def _hand_over_steps(self, version: int, idle_s: float) -> Portion:
-        def is_fresh(slot: EnvSlot) -> bool:
-            oldest = slot.builder.oldest_version
-            return oldest is not None and version - oldest < self._carry_versions
-
-        self._tally.idle_s = idle_s
-        portion = self._hand_over(self._tally, is_fresh)
-        self._tally.clear(self._env_errors)  # one object for good: steps under way are added to it later
-        return portion
+    def _leave(self, slot: EnvSlot, tally: _PortionTally, version: int) -> None:
+        """Cut the slot's open episode, unless it is to be carried over, and hand over what is whole."""
+        oldest = slot.builder.oldest_version
+        if oldest is not None and version - oldest >= self._carry_versions:
+            slot.cut()
+        rows, frames = slot.builder.take(leave_open=True)
+        tally.rows += rows
+        tally.frames += frames
 
     async def _play_one(
-        self, slot: EnvSlot, seed: int, version: Callable[[], int], temperature: float, tally: _EpisodesTally
+        self, slot: EnvSlot, seed: int, version: Callable[[], int], temperature: float, tally: _PortionTally
     ) -> None:
         errors = slot.env_errors
         slot.diary.begin()
@@ -127,6 +134,8 @@ class StreamingWorker(RolloutWorker):
         slot.rest()
         slot.diary.end()
 
-    def _hand_over_episodes(self, tally: _EpisodesTally, idle_s: float) -> Portion:
+    def _hand_over_portion(self, tally: _PortionTally, idle_s: float) -> Portion:
+        """An order's rows and numbers; its wall clock begins where the portion before it was handed over."""
         tally.idle_s = idle_s
+        tally.began_s, self._handed_over_s = self._handed_over_s, time.perf_counter()
         return encode(tally.rows, tally.frames), tally.report(self.worker_id, tally.rows, tally.env_errors)

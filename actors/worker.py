@@ -146,15 +146,12 @@ class RolloutWorker:
     def _env_errors(self) -> int:
         return sum(slot.env_errors for slot in self._slots)
 
-    def _hand_over(
-        self, tally: RolloutTally, carried: Callable[[EnvSlot], bool] = lambda slot: False
-    ) -> tuple[TrajectoryBatch, RolloutReport]:
-        """All rows since the last time; open episodes are cut and go on, but for those that are to be carried over."""
+    def _hand_over(self, tally: RolloutTally) -> tuple[TrajectoryBatch, RolloutReport]:
+        """All rows since the last time; open episodes are cut and go on."""
         rows, frames = [], []
         for slot in self._slots:
-            if not carried(slot):
-                slot.cut()
-            slot_rows, slot_frames = slot.builder.take(leave_open=True)
+            slot.cut()
+            slot_rows, slot_frames = slot.builder.take()
             rows += slot_rows
             frames += slot_frames
         return encode(rows, frames), tally.report(self.worker_id, rows, self._env_errors)

@@ -129,16 +129,19 @@ class SimulatedRun:
         self._capacity.acknowledge(self._capacity.version + 1)
         self._order()
 
-    def _stream(self) -> StepStream[int, None]:
+    def _stream(self) -> StepStream[int, None, None]:
         cpu = asyncio.Lock()
 
-        async def advance(slot: int, version: int, temperature: float) -> None:
+        async def advance(slot: int, version: int, temperature: float, tally: None) -> None:
             tokens = int(min(self._rng.lognormal(self._location, self._times.spread), self._times.max_tokens)) + 1
             await self._engine.sample(tokens)
             async with cpu:
                 await asyncio.sleep(self._times.env_s)
 
-        return StepStream(range(self._times.slots), advance, lambda version, idle_s: None)
+        def nothing(*_: object) -> None:
+            """Rows are not simulated."""
+
+        return StepStream(range(self._times.slots), advance, nothing, nothing, nothing)
 
     def _order(self) -> None:
         chunk = self._times.rows // self._times.workers

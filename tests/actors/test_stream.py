@@ -38,7 +38,7 @@ def of(portion):
     return decode_steps(portion[0].steps)
 
 
-def test_a_portion_is_complete_while_slots_are_still_under_way(tiny_folder):
+def test_slots_play_for_the_next_order_while_the_one_before_waits_for_its_last_step(tiny_folder):
     async def run():
         sampler = Gated(tiny_folder, mixed)
         worker = make_worker(tiny_folder, sampler, slots=4)
@@ -48,6 +48,7 @@ def test_a_portion_is_complete_while_slots_are_still_under_way(tiny_folder):
             sampler.allowed.release()
             await settle()
         assert first.done() and not second.done()
+        assert sampler.allowed.locked(), "the second order's steps are under way"
         for _ in range(5):
             sampler.allowed.release()
         return await first, await second
@@ -58,7 +59,39 @@ def test_a_portion_is_complete_while_slots_are_still_under_way(tiny_folder):
     assert first[1].sampled_tokens > 0 and second[1].sampled_tokens > 0
 
 
-def test_pieces_that_were_cut_with_a_request_under_way_join_without_a_gap(tiny_folder):
+class Stalled(CountingSampler):
+    """The request that is made first is answered last."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.asked = 0
+        self.released = asyncio.Event()
+
+    async def sample_batch(self, requests: Sequence[SampleRequest]) -> list[Sample]:
+        self.asked += 1
+        if self.asked == 1:
+            await self.released.wait()
+        return await super().sample_batch(requests)
+
+
+def test_no_row_is_of_an_older_version_than_the_one_it_was_ordered_under(tiny_folder):
+    async def run():
+        sampler = Stalled(tiny_folder, mixed)
+        worker = make_worker(tiny_folder, sampler, slots=3)
+        first = asyncio.create_task(worker.stream(4, VERSION, 1.0))
+        await settle()
+        later = [await worker.stream(4, VERSION + at, 1.0) for at in (1, 2)]
+        assert not first.done(), "its slowest step is still under way; it is not passed on to a later order"
+        sampler.released.set()
+        return [of(portion) for portion in (await first, *later)]
+
+    portions = asyncio.run(run())
+    assert [len(portion) for portion in portions] == [4] * 3
+    for at, rows in enumerate(portions):
+        assert {row.policy_version for row in rows} == {VERSION + at}
+
+
+def test_pieces_that_were_cut_between_two_orders_join_without_a_gap(tiny_folder):
     async def run():
         worker = make_worker(tiny_folder, CountingSampler(tiny_folder, mixed), slots=3)
         orders = [asyncio.create_task(worker.stream(4, VERSION, 1.0)) for _ in range(12)]
@@ -153,9 +186,15 @@ class Clockwork:
 
     def __init__(self, slots):
         self.steps = [0] * slots
-        self.stream = StepStream(range(slots), self.advance, lambda version, idle_s: (list(self.steps), idle_s))
+        self.stream = StepStream(
+            range(slots),
+            self.advance,
+            lambda slot, tally, version: None,
+            lambda tally, idle_s: (list(self.steps), idle_s),
+            lambda: None,
+        )
 
-    async def advance(self, slot, version, temperature):
+    async def advance(self, slot, version, temperature, tally):
         await asyncio.sleep(0)
         self.steps[slot] += 1
 
@@ -185,7 +224,7 @@ def test_waiting_for_room_is_counted_as_idle():
 
 def test_a_closed_stream_leaves_nobody_waiting():
     async def run():
-        stream = StepStream([0], lambda *_: asyncio.Event().wait(), lambda *_: None)  # type: ignore[arg-type]
+        stream = StepStream([0], lambda *_: asyncio.Event().wait(), *[lambda *_: None] * 3)  # type: ignore[arg-type]
         order = asyncio.create_task(stream.collect(1, 0, 1.0))
         await settle()
         stream.close()

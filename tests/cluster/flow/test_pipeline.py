@@ -58,7 +58,7 @@ def test_no_row_is_older_than_allowed_and_none_is_wasted(finished: tuple[RunDir,
     rows = metrics_of(finished[0])
     assert [row["update"] for row in rows] == list(range(1, UPDATES + 1))
     for row in rows:
-        assert row["learner/rows"] == ROWS
+        assert (row["learner/ledger_stale"], row["learner/ledger_invalid"], row["learner/rows"]) == (0, 0, ROWS)
         assert row["learner/staleness_max"] <= 1
         assert row["learner/staleness_0"] + row["learner/staleness_1"] == pytest.approx(1)
     assert max(row["learner/staleness_max"] for row in rows) == 1, "or nothing ran at the same time"
