@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import fields
-from fractions import Fraction
+from itertools import combinations_with_replacement, permutations
 from operator import add, mul, sub, truediv
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 import envs
 from actors.parsing import parse_action
 from cluster.config import load_config
-from docs.examples.searching import SEARCHING
+from docs.examples.searching import SEARCHING, search
 from docs.examples.stale_prompt import STALE, success_of_believer
 from envs import PromptSwitches, TaskAdapter
 from envs.check import check_env
@@ -141,30 +141,61 @@ def test_stale_prompts_halve_the_success_of_a_player_that_believes_them():
     assert success_of_believer(STALE, episodes=100) == 0.5
 
 
-def test_every_sum_of_a_searching_demonstration_is_right():
+def makes_24(left: Counter[int]) -> bool:
+    """Whether whole numbers that are not negative lead to 24, tried out in the plainest way."""
+    numbers = list(left.elements())
+    if len(numbers) == 1:
+        return numbers == [24]
+    for one, other in permutations(numbers, 2):
+        rest = left - Counter([one]) - Counter([other])
+        results = [one + other, one * other, *([one - other] if one >= other else [])]
+        results += [one // other] if other and one % other == 0 else []
+        if any(makes_24(rest + Counter([result])) for result in results):
+            return True
+    return False
+
+
+def test_every_sum_and_every_verdict_of_a_searching_demonstration_is_right():
     env, task = envs.make(SEARCHING)
-    words = {"no": 0, "yes": 0}
+    words: Counter[str] = Counter()
     for seed in range(60):
         _, info = env.reset(seed=seed)
-        thoughts = json.loads(task.expert(info, np.random.default_rng(seed)))["thoughts"]
-        hand, _, search = thoughts.partition(": ")
-        if search == "none":
-            assert solution(tuple(sorted(info["Numbers"]))) is None
-            continue
-        search, formula = search.rsplit(": ", 1)
-        assert evaluate([int(t) if t.isdigit() else t for t in re.findall(r"\d+|\D", formula)], "strict") == 24
-        for tried in search.split("; "):
-            steps, word = tried.rsplit(" ", 1)
-            words[word] += 1
-            left = Counter(map(Fraction, hand.split()))
-            for step in steps.split(", "):
-                done, *rest = step.split(" ")
-                parts = re.fullmatch(r"(\d+|\d+/\d+)([-+*/])(\d+|\d+/\d+)=(-?[\d/]+)", done)
-                assert parts, done
-                one, symbol, other, result = parts.groups()
-                value = {"+": add, "-": sub, "*": mul, "/": truediv}[symbol](Fraction(one), Fraction(other))
-                assert value == Fraction(result), step
-                left = left - Counter([Fraction(one)]) - Counter([Fraction(other)]) + Counter([value])
-                assert not rest or Counter(map(Fraction, rest)) == left, step
-            assert (left == Counter([Fraction(24)])) == (word == "yes"), tried
-    assert words["yes"] > 30 and words["no"] > 20
+        answer = json.loads(task.expert(info, np.random.default_rng(seed)))
+        hand, _, told = answer["thoughts"].partition(": ")
+        told, _, formula = told.partition(": ")
+        cards = left = Counter(map(int, hand.split()))
+        assert cards == Counter(info["Numbers"])
+        for part in told.split("; "):
+            if part == "none":
+                words["none"] += 1
+                assert answer["action"] == "="
+                break
+            step, *rest = part.split(" ")
+            verdict = rest.pop() if rest[-1] in ("no", "yes") else "done"
+            one, symbol, other = re.fullmatch(r"(\d+)([-+*/])(\d+)", step).groups()  # type: ignore[union-attr]
+            value = {"+": add, "-": sub, "*": mul, "/": truediv}[symbol](int(one), int(other))
+            now = left - Counter([int(one)]) - Counter([int(other)]) + Counter([int(value)])
+            assert value == int(value) and Counter(map(int, rest)) == now, part
+            assert makes_24(now) == (verdict != "no"), part
+            left = left if verdict == "no" else now
+            words[verdict] += 1
+        if formula:
+            assert left == Counter([24]) and formula.startswith(answer["action"])
+            tokens = [int(token) if token.isdigit() else token for token in re.findall(r"\d+|\D", formula)]
+            assert evaluate(tokens, "strict") == 24 and Counter(t for t in tokens if isinstance(t, int)) == cards
+        elif "none" in told:
+            assert search(info["Numbers"]).formula == ()
+    assert words["yes"] > 30 and words["no"] > 100 and words["none"] > 5
+
+
+def test_a_search_goes_on_where_the_formula_follows_it_and_gives_up_rarely():
+    env, task = envs.make(SEARCHING)
+    _, info = env.reset(seed=0)
+    whole = search(info["Numbers"]).formula
+    for begun in range(len(whole)):
+        answer = json.loads(task.expert({**info, "Formula": whole[:begun]}, np.random.default_rng(0)))
+        assert search(info["Numbers"]).told in answer["thoughts"] and answer["action"] == str(whole[begun])
+    elsewhere = json.loads(task.expert({**info, "Formula": (whole[-1], "+")}, np.random.default_rng(0)))
+    assert elsewhere["thoughts"].startswith(f"4 7 9 10: {whole[-1]}+"), "a plan of another formula is stated at once"
+    hands = [hand for hand in combinations_with_replacement(range(1, 11), 4) if solution(hand)]
+    assert len(hands) == 565 and sum(not search(hand).formula for hand in hands) == 13

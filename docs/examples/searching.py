@@ -1,32 +1,38 @@
-"""Points24 with a chain of thought that searches: tries that fail, reckoned out to their end, before one that does not.
+"""Points24 with a chain of thought that searches, so that hands can be solved that nobody has shown.
 
-The task's own demonstrations state the solution at once, which a policy can only know by heart. Here a thought takes
-two numbers of the hand, puts their result in their place, and goes on until one number is left:
+The task's own demonstrations state the solution at once, which a policy can only know by heart. Here a thought tries
+one first step after the other, writes down the three numbers that it leaves, and says whether 24 is still within reach
+of them; from the first three that are, it reckons on:
 
-    3 4 8 10: 10-4=6 3 6 8, 8-6=2 2 3, 2*3=6 no; 8/4=2 2 3 10, 10-2=8 3 8, 3*8=24 yes: (10-8/4)*3
+    4 7 9 10: 7-4 3 9 10 no; 9-4 5 7 10 no; 10-4 6 7 9 no; 9-7 2 4 10 yes; 10*2 4 20; 20+4 24: 10*(9-7)+4
 
-Every step needs two numbers of what is there and one entry of a table of sums, in the hope that it comes out right for
-hands that nobody has shown. What it brings has not been measured yet.
+What has to be known by heart are single steps and the verdict on three numbers, and hands have those in common.
+Results below zero and fractions are not looked at: 9 of the 565 hands that can be solved need them.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import combinations
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 import envs
-from envs.gym_cards.formula import Token, written
+from envs.gym_cards.formula import BLANK, Token, written
 from envs.gym_cards.points24 import Points24
 from envs.gym_cards.points24_task import Points24Task
 
 SEARCHING = "docs.examples.searching:SearchingPoints24"
 
-_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
-_APPLY = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+MOST_TRIES = 12
+"""After so many first steps that lead nowhere the thought gives up."""
+
+_ORDER = "/-+*"
+"""Which steps are tried first: in this order it takes 3.2 tries on average over the deals that can be solved."""
+_BINDING = {"+": 0, "-": 0, "*": 1, "/": 1}
+_ATOM = 2
 
 
 class SearchingPoints24(Points24):
@@ -37,92 +43,117 @@ class SearchingPoints24Task(Points24Task):
     """The game in words, with demonstrations that search."""
 
     env_id = SEARCHING
-    most_failures: ClassVar[int] = 3
-    """Failed tries before the solution, at most; each further one is half as likely."""
-    form_thoughts: ClassVar[str] = "<sorted cards>: <tries> yes: <whole formula>"
+    form_thoughts: ClassVar[str] = "<sorted cards>: <first step> <what is left> no; ... yes; ...: <whole formula>"
+    hopeless_think: ClassVar[str] = 'think "<sorted cards>: <first steps> none" and '
 
-    _rng = np.random.default_rng(0)
-
-    def expert(self, info: Mapping[str, Any], rng: np.random.Generator, noise: float = 0.0) -> str:
-        """As the game's, failed tries being drawn from `rng`."""
-        self._rng = rng
-        return super().expert(info, rng, noise)
+    def _plan(self, formula: Sequence[Token], numbers: Sequence[int]) -> tuple[Token, ...] | None:
+        """What the search finds, while the formula follows it; else the game's own plan."""
+        begun = tuple(token for token in formula if token != BLANK)
+        found = search(numbers).formula
+        if len(begun) == len(formula) and begun == found[: len(begun)]:
+            return found or None
+        return super()._plan(formula, numbers)
 
     def _thoughts(self, numbers: Sequence[int], plan: Sequence[Token] | None) -> str:
         hand = " ".join(map(str, sorted(numbers)))
-        if not plan:
-            return f"{hand}: none"
-        failures = min(int(self._rng.geometric(0.5)) - 1, self.most_failures)
-        tries = [f"{_told(_failure(numbers, self._rng))} no" for _ in range(failures)]
-        return f"{hand}: {'; '.join([*tries, _told(_reckoned(plan, numbers)) + ' yes'])}: {written(plan)}"
+        found = search(numbers)
+        if tuple(plan or ()) == found.formula:
+            return f"{hand}: {found.told}"
+        return f"{hand}: {written(plan)}" if plan else f"{hand}: none"
 
 
-Step = tuple[Fraction, str, Fraction, Fraction, list[Fraction]]
-"""Left number, operator, right number, result, and the numbers that are left, the result among them."""
+class Term(NamedTuple):
+    """A whole number that has been made, and the formula that makes it."""
+
+    value: int
+    tokens: tuple[Token, ...]
+    binding: int = _ATOM
 
 
-def _told(steps: Sequence[Step]) -> str:
-    return ", ".join(
-        f"{left}{symbol}{right}={result}" + "".join(f" {number}" for number in sorted(rest) if len(rest) > 1)
-        for left, symbol, right, result, rest in steps
-    )
+class Step(NamedTuple):
+    """Two numbers made one."""
+
+    left: Term
+    symbol: str
+    right: Term
+    rest: tuple[Term, ...]
+    """All numbers that are there afterwards, in ascending order."""
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """What those numbers are."""
+        return tuple(term.value for term in self.rest)
+
+    def __str__(self) -> str:
+        return f"{self.left.value}{self.symbol}{self.right.value} {' '.join(map(str, self.values))}"
 
 
-def _failure(numbers: Sequence[int], rng: np.random.Generator) -> list[Step]:
-    """A random way to one number that is not 24, over whole numbers that are not negative."""
-    while True:
-        left, steps = [Fraction(number) for number in numbers], []
-        while len(left) > 1:
-            first, second = rng.choice(len(left), size=2, replace=False)
-            symbol = str(rng.choice(list(_PRECEDENCE)))
-            one, other = left[first], left[second]
-            if symbol == "/" and (other == 0 or (one / other).denominator > 1) or symbol == "-" and one < other:
+class Found(NamedTuple):
+    """What a search tells, and the formula that it ends with; empty where it gives up."""
+
+    told: str
+    formula: tuple[Token, ...]
+
+
+def search(numbers: Sequence[int]) -> Found:
+    """Try first steps in their order until 24 is within reach of what is left, then go there."""
+    return _search(tuple(sorted(numbers)))
+
+
+@cache
+def _search(hand: tuple[int, ...]) -> Found:
+    terms: tuple[Term, ...] = tuple(Term(value, (value,)) for value in hand)
+    told: list[str] = []
+    for step in _steps(terms):
+        if len(told) == MOST_TRIES:
+            break
+        if not within_reach(step.values):
+            told.append(f"{step} no")
+            continue
+        told.append(f"{step} yes")
+        while len(step.rest) > 1:
+            step = next(after for after in _steps(step.rest) if within_reach(after.values))
+            told.append(str(step))
+        (last,) = step.rest
+        return Found(f"{'; '.join(told)}: {written(last.tokens)}", last.tokens)
+    return Found("; ".join([*told, "none"]), ())
+
+
+@cache
+def within_reach(numbers: tuple[int, ...]) -> bool:
+    """Whether 24 can be made of these numbers by steps over whole numbers that are not negative."""
+    if len(numbers) == 1:
+        return numbers[0] == Points24.target
+    return any(within_reach(step.values) for step in _steps(tuple(Term(value, (value,)) for value in numbers)))
+
+
+def _steps(terms: tuple[Term, ...]) -> Iterator[Step]:
+    """All ways to make two numbers one, what leaves the same numbers but once."""
+    seen: set[tuple[int, ...]] = set()
+    for symbol in _ORDER:
+        for small, large in combinations(range(len(terms)), 2):  # the terms are in ascending order
+            left, right = terms[large], terms[small]
+            if symbol == "/" and (right.value == 0 or left.value % right.value):
                 continue
-            rest = [number for index, number in enumerate(left) if index not in (first, second)]
-            left = [*rest, _APPLY[symbol](one, other)]
-            steps.append((one, symbol, other, left[-1], left))
-        if left[0] != Points24.target:
-            return steps
+            others = [term for place, term in enumerate(terms) if place not in (small, large)]
+            rest = sorted([*others, _joined(left, symbol, right)], key=lambda term: term.value)
+            step = Step(left, symbol, right, tuple(rest))
+            if step.values not in seen:
+                seen.add(step.values)
+                yield step
 
 
-def _reckoned(formula: Sequence[Token], numbers: Sequence[int]) -> list[Step]:
-    """The steps of a formula, in the order in which operators are done."""
-    left = [Fraction(number) for number in numbers]
-    values: list[Fraction] = []
-    waiting: list[str] = []
-    steps: list[Step] = []
-
-    def do() -> None:
-        nonlocal left
-        symbol, second, first = waiting.pop(), values.pop(), values.pop()
-        result = _APPLY[symbol](first, second)
-        left = left.copy()
-        left.remove(first)
-        left.remove(second)
-        left.append(result)
-        values.append(result)
-        steps.append((first, symbol, second, result, left))
-
-    for token in formula:
-        if isinstance(token, int):
-            values.append(Fraction(token))
-        elif token == "(":
-            waiting.append(token)
-        elif token == ")":
-            while waiting[-1] != "(":
-                do()
-            waiting.pop()
-        else:
-            while waiting and waiting[-1] != "(" and _PRECEDENCE[waiting[-1]] >= _PRECEDENCE[token]:
-                do()
-            waiting.append(token)
-    while waiting:
-        do()
-    return steps
+def _joined(left: Term, symbol: str, right: Term) -> Term:
+    one, other, binding = left.value, right.value, _BINDING[symbol]
+    value = {"+": one + other, "-": one - other, "*": one * other, "/": one // (other or 1)}[symbol]
+    left_tokens = left.tokens if left.binding >= binding else ("(", *left.tokens, ")")
+    fits = right.binding > binding or (right.binding == binding and symbol in "+*")
+    right_tokens = right.tokens if fits else ("(", *right.tokens, ")")
+    return Term(value, (*left_tokens, symbol, *right_tokens), binding)
 
 
 if __name__ == "__main__":
     env, task = envs.make(SEARCHING)
-    _, state = env.reset(seed=0)
     for seed in range(4):
+        _, state = env.reset(seed=seed)
         print(task.expert(state, np.random.default_rng(seed)))

@@ -262,7 +262,8 @@ def test_a_missing_file_is_answered_with_a_suggestion(path, hint):
 
 @pytest.mark.parametrize("path", shipped_configs(), ids=lambda path: path.name)
 def test_what_is_saved_loads_equal(tmp_path, path):
-    overrides = ["env.kwargs.words=[yes, '1', 1.5, null]", "learner.ppo.value_hidden_sizes=[8, 9]", "seed=3"]
+    place, _ = next(iter(load_config(path).env.components.items()))
+    overrides = [f"{place}.kwargs.words=[yes, '1', 1.5, null]", "learner.ppo.value_hidden_sizes=[8, 9]", "seed=3"]
     config = load_config(path, overrides)
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
