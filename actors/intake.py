@@ -106,7 +106,7 @@ class Intake:
                 "raise max_images_per_prompt in the server configuration",
             )
         placeholder = self._vocabulary.image_token_id
-        placeholders = sum(1 for token_id in token_ids if token_id == placeholder)
+        placeholders = token_ids.count(placeholder) if placeholder is not None else 0
         if placeholders != images:
             raise RequestRefused(
                 f"the prompt holds {placeholders} image placeholders (id {placeholder}) for {images} images.",

@@ -24,9 +24,12 @@ def engine_prompt(prompt: Prompt) -> TokensPrompt:
     """Unexpanded ids with their images; vLLM expands the placeholders."""
     if not prompt.images:
         return {"prompt_token_ids": prompt.token_ids}
+    from vllm.multimodal.media import MediaWithBytes
+
     return {
         "prompt_token_ids": prompt.token_ids,
-        "multi_modal_data": {"image": list(prompt.images)},
+        # A bare image would be copied, to turn it the way its EXIF data say; the bytes would be for hashing.
+        "multi_modal_data": {"image": [MediaWithBytes(image, b"") for image in prompt.images]},
         # Saves vLLM from hashing the pixels.
         "multi_modal_uuids": {"image": [digest.hex() for digest in prompt.digests]},
     }
