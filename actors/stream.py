@@ -127,6 +127,8 @@ class Stream(ABC, Generic[Slot, Order]):
 class _StepOrder(_Order[Portion, Tally]):
     to_begin: int
     """Steps that have not begun."""
+    policy_version: int
+    """What it was ordered under; all its steps are of this version or later ones."""
 
 
 class StepStream(Stream[Slot, _StepOrder[Portion, Tally]], Generic[Slot, Portion, Tally]):
@@ -136,8 +138,9 @@ class StepStream(Stream[Slot, _StepOrder[Portion, Tally]], Generic[Slot, Portion
         slots: What plays; hashable.
         advance: Takes one environment step with a slot under a policy version and a temperature. Adds what happens to
             the order's tally.
-        leave: Told when a slot has taken its last step for an order: adds the slot's rows to the order's tally, given
-            the version that requests now name.
+        leave: Told when a slot has taken its last step for an order: adds the slot's rows to the order's tally. Given
+            the version that the slot's next order was made under, if that is begun at once: rows that are as new may
+            be kept for it.
         hand_over: An order's tally as a portion, given the seconds in which no slot was at work.
         make_tally: An empty one.
     """
@@ -146,7 +149,7 @@ class StepStream(Stream[Slot, _StepOrder[Portion, Tally]], Generic[Slot, Portion
         self,
         slots: Sequence[Slot],
         advance: Callable[[Slot, int, float, Tally], Awaitable[None]],
-        leave: Callable[[Slot, Tally, int], None],
+        leave: Callable[[Slot, Tally, int | None], None],
         hand_over: Callable[[Tally, float], Portion],
         make_tally: Callable[[], Tally],
     ) -> None:
@@ -167,7 +170,8 @@ class StepStream(Stream[Slot, _StepOrder[Portion, Tally]], Generic[Slot, Portion
         if num_steps < 1:
             raise ValueError(f"A portion has at least 1 step, not {num_steps}.")
         delivery: asyncio.Future[Portion] = asyncio.get_running_loop().create_future()
-        self._open(_StepOrder(delivery, num_steps, self._make_tally(), num_steps), policy_version, temperature)
+        order = _StepOrder(delivery, num_steps, self._make_tally(), num_steps, policy_version)
+        self._open(order, policy_version, temperature)
         return await delivery
 
     def _has_work(self) -> bool:
@@ -178,7 +182,7 @@ class StepStream(Stream[Slot, _StepOrder[Portion, Tally]], Generic[Slot, Portion
         order.to_begin -= 1
         before = self._plays_for.get(slot)
         if before is not None and before is not order:
-            self._leave(slot, before.tally, self.policy_version)
+            self._leave(slot, before.tally, order.policy_version)
         self._plays_for[slot] = order
         await self._advance(slot, self.policy_version, self.temperature, order.tally)
         order.left -= 1
@@ -188,7 +192,7 @@ class StepStream(Stream[Slot, _StepOrder[Portion, Tally]], Generic[Slot, Portion
     def _complete(self, order: _StepOrder[Portion, Tally]) -> None:
         for slot in [slot for slot, playing_for in self._plays_for.items() if playing_for is order]:
             del self._plays_for[slot]
-            self._leave(slot, order.tally, self.policy_version)
+            self._leave(slot, order.tally, None)
         portion = self._hand_over(order.tally, self._take_idle_s())
         self._orders.remove(order)
         order.deliver(portion)

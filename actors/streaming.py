@@ -30,14 +30,14 @@ class StreamingWorker(RolloutWorker):
     """A rollout worker that plays on between two portions.
 
     Args:
-        carry_versions: `stream` carries an open episode over to the next portion while its rows are of less than so
-            many versions before the current one; with 0 it is cut at every portion's end.
+        carry_episodes: `stream` carries an open episode over to the next portion, where none of its rows is of an
+            older version than that portion was ordered under; else it is cut at every portion's end.
         arguments: see `RolloutWorker`.
     """
 
-    def __init__(self, *, carry_versions: int = 0, **arguments: Any) -> None:
+    def __init__(self, *, carry_episodes: bool = False, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._carry_versions = carry_versions
+        self._carry_episodes = carry_episodes
         self._newest_version = -1
         self._steps: StepStream[EnvSlot, Portion, _PortionTally] | None = None
         self._episodes: EpisodeStream[EnvSlot, Portion, _PortionTally] | None = None
@@ -108,10 +108,11 @@ class StreamingWorker(RolloutWorker):
         slot.diary.end()
         tally.env_errors += slot.env_errors - errors
 
-    def _leave(self, slot: EnvSlot, tally: _PortionTally, version: int) -> None:
-        """Cut the slot's open episode, unless it is to be carried over, and hand over what is whole."""
+    def _leave(self, slot: EnvSlot, tally: _PortionTally, next_version: int | None) -> None:
+        """Cut the slot's open episode, unless it may be carried over, and hand over what is whole."""
         oldest = slot.builder.oldest_version
-        if oldest is not None and version - oldest >= self._carry_versions:
+        fresh = next_version is not None and oldest is not None and oldest >= next_version
+        if not (self._carry_episodes and fresh):
             slot.cut()
         rows, frames = slot.builder.take(leave_open=True)
         tally.rows += rows

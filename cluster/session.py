@@ -166,7 +166,7 @@ class Session:
             deterministic=config.deterministic,
             sample_deadline_s=config.servers.patience_s,
             rewards=RewardWeights(reward.environment, reward.recognition),
-            carry_versions=config.learner.max_staleness if config.rollout.partial_episodes == "carry" else 0,
+            carry_episodes=config.rollout.partial_episodes == "carry",
             name=stage.worker_name,
         )
 

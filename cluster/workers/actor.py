@@ -39,8 +39,8 @@ class WorkerSpec:
     rewards: RewardWeights = RewardWeights()
     evaluated_env: EnvConfig | None = None
     """What `run_episodes` plays; None: `env`."""
-    carry_versions: int = 0
-    """See `RolloutWorker`."""
+    carry_episodes: bool = False
+    """See `StreamingWorker`."""
     name: str = "worker"
     """What the workers' names begin with: those of one run's stages must differ, for rows are told apart by them."""
 
@@ -72,7 +72,7 @@ class WorkerActor:
             deterministic=spec.deterministic,
             sample_deadline_s=spec.sample_deadline_s,
             rewards=spec.rewards,
-            carry_versions=spec.carry_versions,
+            carry_episodes=spec.carry_episodes,
         )
 
     async def ping(self) -> str:

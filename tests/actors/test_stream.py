@@ -129,31 +129,44 @@ def test_new_versions_reach_the_next_requests_at_once(tiny_folder):
     assert sorted(versions) == [VERSION] * 2 + [VERSION + 1] * 4, "two requests were under way"
 
 
-def test_episodes_are_carried_over_until_they_are_too_old(tiny_folder):
-    async def run(carry):
-        worker = make_worker(tiny_folder, CountingSampler(tiny_folder, onward), slots=2, carry_versions=carry)
-        return [of(await worker.stream(3, VERSION + at, 1.0)) for at in range(8)]
+class Unhurried(CountingSampler):
+    """Lets everybody else have a turn before it answers."""
 
-    for carry in (0, 1, 2):
-        portions = asyncio.run(run(carry))
-        rows = [row for portion in portions for row in portion]
-        cuts = [row for row in rows if row.end_reason is EndReason.CUT]
-        assert bool(cuts) == (carry == 0), "an episode of three steps ends within two portions"
-        for at, portion in enumerate(portions):
-            assert all(VERSION + at - row.policy_version <= carry for row in portion)
-            trajectories = {row.trajectory_id for row in portion}
-            ends = {row.trajectory_id for row in portion if row.end_reason is not EndReason.NONE}
-            assert trajectories == ends, "only whole pieces are handed over"
-        places = [(row.episode_id, row.step) for row in rows]
-        assert len(places) == len(set(places))
+    async def sample_batch(self, requests: Sequence[SampleRequest]) -> list[Sample]:
+        await asyncio.sleep(0)
+        return await super().sample_batch(requests)
+
+
+async def stream_ahead(worker, versions, steps):
+    """Portions of so many steps, one per version; each is ordered before the one before it is complete."""
+    orders, portions = [], []
+    for version in versions:
+        orders.append(asyncio.create_task(worker.stream(steps, version, 1.0)))
+        if len(orders) > 1:
+            portions.append(await orders.pop(0))
+    return [*portions, await orders.pop(0)]
+
+
+@pytest.mark.parametrize("carry", [False, True])
+def test_open_episodes_are_carried_over_to_a_portion_that_they_are_new_enough_for(carry, tiny_folder):
+    versions = [VERSION + at // 2 for at in range(12)]
+    worker = make_worker(tiny_folder, Unhurried(tiny_folder, onward), slots=2, carry_episodes=carry)
+    portions = [of(portion) for portion in asyncio.run(stream_ahead(worker, versions, 4))]
+    assert sum(map(len, portions)) == 12 * 4, "nothing is left behind"
+    kept = 0
+    for version, portion in zip(versions, portions, strict=True):
+        assert all(row.policy_version >= version for row in portion)
+        ends = {row.trajectory_id for row in portion if row.end_reason is not EndReason.NONE}
+        assert {row.trajectory_id for row in portion} == ends, "only whole pieces are handed over"
+        kept += len(portion) != 4
+    assert bool(kept) == carry
+    places = [(row.episode_id, row.step) for portion in portions for row in portion]
+    assert len(places) == len(set(places))
 
 
 def test_the_frames_of_what_is_carried_over_come_with_it(tiny_folder):
-    async def run():
-        worker = make_worker(tiny_folder, CountingSampler(tiny_folder, onward), slots=3, carry_versions=5)
-        return [(await worker.stream(4, VERSION, 1.0))[0] for _ in range(6)]
-
-    for batch in asyncio.run(run()):
+    worker = make_worker(tiny_folder, Unhurried(tiny_folder, onward), slots=3, carry_episodes=True)
+    for batch, _ in asyncio.run(stream_ahead(worker, [VERSION] * 6, 4)):
         frames = set(batch.frames.column("digest").to_pylist())
         named = {d for row in decode_steps(batch.steps) for d in (*row.frame_digests, *row.bootstrap_frame_digests)}
         assert named == frames
