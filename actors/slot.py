@@ -104,6 +104,11 @@ class EnvSlot:
         self._actions, self.tally, self._piece_start = [], EpisodeTally(), 0
         self.resting = True
 
+    def give_up(self) -> None:
+        """Forget the episode and its rows, wherever it stands; begin another before the next request."""
+        self.builder = TrajectoryBuilder()
+        self.rest()
+
     def request(self, params: SamplingParams, policy_version: int, *, seeded: bool) -> SampleRequest:
         """The request that asks for a response to the current state."""
         return SampleRequest(

@@ -18,8 +18,8 @@ Portion = tuple[TrajectoryBatch, RolloutReport]
 
 
 @dataclass(slots=True)
-class _PortionTally(RolloutTally):
-    """Counts and rows of one order."""
+class _Part(RolloutTally):
+    """What one slot did: rows that are whole, or counts, or both."""
 
     rows: list[Step] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
@@ -39,15 +39,15 @@ class StreamingWorker(RolloutWorker):
         super().__init__(**arguments)
         self._carry_episodes = carry_episodes
         self._newest_version = -1
-        self._steps: StepStream[EnvSlot, Portion, _PortionTally] | None = None
-        self._episodes: EpisodeStream[EnvSlot, Portion, _PortionTally] | None = None
+        self._steps: StepStream[EnvSlot, _Part, Portion] | None = None
+        self._episodes: EpisodeStream[EnvSlot, _Part, Portion] | None = None
         self._handed_over_s = 0.0
 
     async def stream(self, num_steps: int, policy_version: int, temperature: float) -> Portion:
         """Like `collect`, but slots play on between the portions: order the next one before this one is complete.
 
-        Requests name the newest version that this worker was told. Steps are taken freely, whatever `deterministic`
-        says.
+        Requests name the newest version that this worker was told; no row is older than its portion's
+        `policy_version`. Steps are taken freely, whatever `deterministic` says.
 
         Raises:
             DeadlineExceeded, EnvironmentFailed, RequestRefused: See `collect`; all orders fail.
@@ -56,16 +56,15 @@ class StreamingWorker(RolloutWorker):
             for slot in self._slots:
                 if slot.resting:
                     slot.reset()
-                slot.cut()
-                slot.builder.take()  # what a stream that failed had begun is given up
             self._handed_over_s = time.perf_counter()
-            self._steps = StepStream(
-                self._slots, self._advance_streaming, self._leave, self._hand_over_portion, _PortionTally
-            )
+            self._steps = StepStream(self._slots, self._advance_streaming, self._leave, self._hand_over_parts)
+        stream = self._steps
         try:
-            return await self._steps.collect(num_steps, self._newest(policy_version), temperature)
+            return await stream.collect(num_steps, self._newest(policy_version), temperature)
         except Exception:
-            self._steps = None
+            if self._steps is stream:  # of several orders that fail together, the first one clears up
+                self._steps = None
+                self._give_up()
             raise
 
     async def stream_episodes(self, seeds: Sequence[int], policy_version: int, temperature: float) -> Portion:
@@ -76,11 +75,14 @@ class StreamingWorker(RolloutWorker):
         """
         if self._episodes is None:
             self._handed_over_s = time.perf_counter()
-            self._episodes = EpisodeStream(self._slots, self._play_one, self._hand_over_portion, _PortionTally)
+            self._episodes = EpisodeStream(self._slots, self._play_one, self._hand_over_parts)
+        stream = self._episodes
         try:
-            return await self._episodes.collect(seeds, self._newest(policy_version), temperature)
+            return await stream.collect(seeds, self._newest(policy_version), temperature)
         except Exception:
-            self._episodes = None
+            if self._episodes is stream:
+                self._episodes = None
+                self._give_up()
             raise
 
     def advance_to(self, policy_version: int) -> None:
@@ -101,42 +103,51 @@ class StreamingWorker(RolloutWorker):
         self._newest_version = max(self._newest_version, policy_version)
         return self._newest_version
 
-    async def _advance_streaming(self, slot: EnvSlot, version: int, temperature: float, tally: _PortionTally) -> None:
-        errors = slot.env_errors
-        slot.diary.begin()
-        await self._advance([slot], version, temperature, tally)
-        slot.diary.end()
-        tally.env_errors += slot.env_errors - errors
+    def _give_up(self) -> None:
+        """Forget what a stream that failed had begun."""
+        for slot in self._slots:
+            slot.give_up()
 
-    def _leave(self, slot: EnvSlot, tally: _PortionTally, next_version: int | None) -> None:
-        """Cut the slot's open episode, unless it may be carried over, and hand over what is whole."""
+    async def _advance_streaming(self, slot: EnvSlot, version: int, temperature: float) -> _Part:
+        part = _Part(slot.env_errors)
+        slot.diary.begin()
+        await self._advance([slot], version, temperature, part)
+        slot.diary.end()
+        part.env_errors = slot.env_errors - part.env_errors_before
+        return part
+
+    def _leave(self, slot: EnvSlot, next_version: int | None) -> _Part:
+        """Cut the slot's open episode, unless it may be carried over, and take what is whole."""
         oldest = slot.builder.oldest_version
         fresh = next_version is not None and oldest is not None and oldest >= next_version
         if not (self._carry_episodes and fresh):
             slot.cut()
-        rows, frames = slot.builder.take(leave_open=True)
-        tally.rows += rows
-        tally.frames += frames
+        part = _Part()
+        part.rows, part.frames = slot.builder.take(leave_open=True)
+        return part
 
-    async def _play_one(
-        self, slot: EnvSlot, seed: int, version: Callable[[], int], temperature: float, tally: _PortionTally
-    ) -> None:
-        errors = slot.env_errors
+    async def _play_one(self, slot: EnvSlot, seed: int, version: Callable[[], int], temperature: float) -> _Part:
+        part = _Part(slot.env_errors)
         slot.diary.begin()
         slot.reset(seed)
         result = None
         while result is None:
-            (result,) = await self._round([slot], version(), temperature, tally)
-        rows, frames = slot.builder.take()
-        tally.episodes.append(result)
-        tally.rows += rows
-        tally.frames += frames
-        tally.env_errors += slot.env_errors - errors
+            (result,) = await self._round([slot], version(), temperature, part)
+        part.episodes.append(result)
+        part.rows, part.frames = slot.builder.take()
+        part.env_errors = slot.env_errors - part.env_errors_before
         slot.rest()
         slot.diary.end()
+        return part
 
-    def _hand_over_portion(self, tally: _PortionTally, idle_s: float) -> Portion:
-        """An order's rows and numbers; its wall clock begins where the portion before it was handed over."""
-        tally.idle_s = idle_s
-        tally.began_s, self._handed_over_s = self._handed_over_s, time.perf_counter()
-        return encode(tally.rows, tally.frames), tally.report(self.worker_id, tally.rows, tally.env_errors)
+    def _hand_over_parts(self, parts: list[_Part], idle_s: float) -> Portion:
+        """A portion of all parts; its wall clock begins where the portion before it was handed over."""
+        rows = [row for part in parts for row in part.rows]
+        batch = encode(rows, [frame for part in parts for frame in part.frames])
+        whole = RolloutTally(0, self._handed_over_s, idle_s=idle_s)
+        for part in parts:
+            whole.tokens += part.tokens
+            whole.sample_s += part.sample_s
+            whole.episodes += part.episodes
+        self._handed_over_s = time.perf_counter()
+        return batch, whole.report(self.worker_id, rows, sum(part.env_errors for part in parts))

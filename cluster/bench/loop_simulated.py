@@ -132,7 +132,7 @@ class SimulatedRun:
     def _stream(self) -> StepStream[int, None, None]:
         cpu = asyncio.Lock()
 
-        async def advance(slot: int, version: int, temperature: float, tally: None) -> None:
+        async def advance(slot: int, version: int, temperature: float) -> None:
             tokens = int(min(self._rng.lognormal(self._location, self._times.spread), self._times.max_tokens)) + 1
             await self._engine.sample(tokens)
             async with cpu:
@@ -141,7 +141,7 @@ class SimulatedRun:
         def nothing(*_: object) -> None:
             """Rows are not simulated."""
 
-        return StepStream(range(self._times.slots), advance, nothing, nothing, nothing)
+        return StepStream(range(self._times.slots), advance, nothing, nothing)
 
     def _order(self) -> None:
         chunk = self._times.rows // self._times.workers

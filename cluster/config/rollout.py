@@ -46,7 +46,7 @@ class RolloutConfig(Part):
     `steps_per_update`. Null: the largest divisor that is no more than each worker's share of an update."""
     partial_episodes: Literal["cut", "carry"] = "cut"
     """What becomes of episodes that are open when a worker delivers: `cut` delivers what there is, bootstrapped from
-    the next state; `carry` waits for their end, as long as none of their rows is older than the next delivery."""
+    the next state; `carry` waits for their end, unless the next delivery may hold no rows as old as theirs."""
 
 
 class EvaluationConfig(Part):

@@ -129,6 +129,7 @@ class ChunkCollector:
             report: RolloutReport = get(order.report, f"the report of worker-{order.worker}")
         except RayActorError as error:
             self._lose(order)
+            self._outgrown.discard(order.worker)  # its successor begins small
             if order.worker not in self._coming_back.values():
                 self._coming_back[self._workers.replace(order.worker, error)] = order.worker
             return
@@ -138,7 +139,13 @@ class ChunkCollector:
             self._outgrown.add(order.worker)
         if order.worker in self._outgrown and all(other.worker != order.worker for other in self._orders.values()):
             self._outgrown.discard(order.worker)
-            self._coming_back[self._workers.restart(order.worker)] = order.worker
+            self._coming_back[self._restart(order.worker)] = order.worker
+
+    def _restart(self, worker: int) -> ray.ObjectRef:
+        try:
+            return self._workers.restart(worker)
+        except RayActorError as error:  # it died before it had told its state
+            return self._workers.replace(worker, error)
 
     def _lose(self, order: _Order) -> None:
         self._lost.append(order.share)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import ray
 
+from actors.report import RolloutReport
 from cluster.flow.capacity import Capacity
 from cluster.flow.collector import Chunk, ChunkCollector
 from cluster.runtime.waiting import get
@@ -117,6 +118,29 @@ def test_a_worker_that_outgrows_its_memory_is_started_anew_between_two_chunks(sp
         assert 1 <= pool.recycled <= 4 and pool.lost_rollouts == 0
     places = [(row.episode_id, row.step) for row in rows]
     assert len(set(places)) == len(places) == 6 * BATCH
+
+
+def test_a_worker_that_dies_when_it_is_to_be_started_anew_comes_back(
+    spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pool_of(spec(), count=1, max_restarts=1) as pool:
+        process = process_id(pool, 0)
+        reports = []
+
+        def outgrown(index: int, report: RolloutReport) -> bool:
+            """The first report is too large, and the process gone before it can hand over."""
+            reports.append(report)
+            if len(reports) == 1:
+                os.kill(process, signal.SIGKILL)
+            return len(reports) == 1
+
+        monkeypatch.setattr(pool, "outgrown", outgrown)
+        capacity, collector = collector_of(pool, staleness=1)
+        batches = [next_batch(collector)]
+        capacity.acknowledge(1)
+        batches.append(next_batch(collector))
+    rows = [row for batch in batches for row in rows_of(batch)]
+    assert len({(row.episode_id, row.step) for row in rows}) == len(rows) == 2 * BATCH
 
 
 def test_whole_episodes_come_with_the_seeds_of_their_chunk(spec: Spec) -> None:
