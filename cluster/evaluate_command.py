@@ -40,7 +40,7 @@ def evaluate_run_or_model(
     if run_or_model in PLAYERS:
         return _reference(run_or_model, env_id, episodes, seed, overrides)
     source = find_policy(run_or_model, overrides)
-    config, env = source.config, source.env(env_id)
+    config, env = source.config, source.env(env_id, overrides)
     progress = RunProgress()
     generate_scenes(env, progress)
     env_maker(env)()[0].close()  # a misspelled id is reported before anything starts

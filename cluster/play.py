@@ -148,7 +148,7 @@ def _policy(
     from cluster.servers.served import find_policy, served_policy
 
     source = find_policy(name, overrides)
-    env = source.env(env_id)
+    env = source.env(env_id, overrides)
     generate_scenes(env, RunProgress(console))
     env_maker(env)()[0].close()  # a misspelled id is reported before anything starts
     _say(console, f"Starting an inference server for {source.package or source.model}", style="dim")

@@ -37,9 +37,9 @@ class PolicySource:
     package: Path | None
     """Folder of the adapter package; None serves the bare model."""
 
-    def env(self, env_id: str) -> EnvConfig:
+    def env(self, env_id: str, overrides: Sequence[str] = ()) -> EnvConfig:
         """What the run's own evaluations play where `env_id` is empty or names it, else that environment under
-        the run's prompt switches, which are what its policy knows.
+        the run's prompt switches, which are what its policy knows, and with the arguments that `overrides` give.
 
         Where the run plays a mixture, the name or the id of a component chooses it, with its arguments and prompt.
         """
@@ -49,7 +49,8 @@ class PolicySource:
         for name, component in own.mixture.items():
             if env_id in (name, component.id):
                 return EnvConfig(**component.model_dump(include=set(SingleEnvConfig.model_fields)))
-        return EnvConfig(id=env_id, prompt=own.prompt)
+        given = [override for override in overrides if override.startswith("env.")]
+        return default_config([f"env.id={env_id}", *given]).env.model_copy(update={"prompt": own.prompt})
 
 
 def find_policy(run_or_model: str | Path, overrides: Sequence[str] = ()) -> PolicySource:

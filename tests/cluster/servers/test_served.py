@@ -95,6 +95,16 @@ def test_another_environment_is_played_under_the_prompts_that_the_policy_knows(t
     assert (other.id, other.kwargs, other.prompt.rules) == ("gym_cards/Blackjack-v0", {}, False)
 
 
+def test_overrides_reach_another_environment(tmp_path):
+    run = write_run(tmp_path, "env.prompt.rules=false", "env.kwargs.max_position=4")
+    write_model(run.model)
+    overrides = ["env.kwargs.hands=held_out", "env.prompt.thoughts=false", "seed=7"]
+    for path in (run.root, run.model):
+        env = find_policy(path, overrides).env("gym_cards/Points24-v0", overrides)
+        assert (env.id, env.kwargs) == ("gym_cards/Points24-v0", {"hands": "held_out"})
+        assert (env.prompt.thoughts, env.prompt.rules) == (False, path == run.model)
+
+
 def test_the_games_of_evaluations_are_the_runs_own(tmp_path):
     run = write_run(tmp_path, "env.kwargs.max_position=4", "evaluation.env.kwargs.max_position=5")
     write_model(run.model)
