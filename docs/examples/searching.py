@@ -6,7 +6,8 @@ of them; from the first three that are, it reckons on:
 
     4 7 9 10: 7-4 3 9 10 no; 9-4 5 7 10 no; 10-4 6 7 9 no; 9-7 2 4 10 yes; 10*2 4 20; 20+4 24: 10*(9-7)+4
 
-What has to be known by heart are single steps and the verdict on three numbers, and hands have those in common.
+What has to be known by heart are single steps and the verdict on three numbers, and hands have those in common. What it
+brings is in docs/recipes.md.
 Results below zero and fractions are not looked at: 9 of the 565 hands that can be solved need them.
 """
 
