@@ -18,7 +18,7 @@ from docs.examples.searching import SEARCHING, search
 from docs.examples.stale_prompt import STALE, success_of_believer
 from envs import PromptSwitches, TaskAdapter
 from envs.check import check_env
-from envs.gym_cards.formula import evaluate
+from envs.gym_cards.formula import evaluate, written
 from envs.gym_cards.solver import solution
 from envs.switches import EVERY_TASK
 from protocol.schema import STEP_SCHEMA
@@ -183,19 +183,26 @@ def test_every_sum_and_every_verdict_of_a_searching_demonstration_is_right():
             assert left == Counter([24]) and formula.startswith(answer["action"])
             tokens = [int(token) if token.isdigit() else token for token in re.findall(r"\d+|\D", formula)]
             assert evaluate(tokens, "strict") == 24 and Counter(t for t in tokens if isinstance(t, int)) == cards
-        elif "none" in told:
-            assert search(info["Numbers"]).formula == ()
     assert words["yes"] > 30 and words["no"] > 100 and words["none"] > 5
 
 
-def test_a_search_goes_on_where_the_formula_follows_it_and_gives_up_rarely():
+def test_a_search_goes_on_from_the_formula_and_differs_from_showing_to_showing():
     env, task = envs.make(SEARCHING)
     _, info = env.reset(seed=0)
-    whole = search(info["Numbers"]).formula
+    rng = np.random.default_rng(0)
+    told, whole = search(info["Numbers"], (), rng)
+    assert whole is not None
     for begun in range(len(whole)):
-        answer = json.loads(task.expert({**info, "Formula": whole[:begun]}, np.random.default_rng(0)))
-        assert search(info["Numbers"]).told in answer["thoughts"] and answer["action"] == str(whole[begun])
-    elsewhere = json.loads(task.expert({**info, "Formula": (whole[-1], "+")}, np.random.default_rng(0)))
-    assert elsewhere["thoughts"].startswith(f"4 7 9 10: {whole[-1]}+"), "a plan of another formula is stated at once"
+        answers = [json.loads(task.expert({**info, "Formula": whole[:begun]}, rng)) for _ in range(8)]
+        assert all(answer["thoughts"].rsplit(": ")[-1].startswith(written(whole[:begun])) for answer in answers)
+        assert len({answer["thoughts"] for answer in answers}) > 1
+    assert answers[0]["action"] == str(whole[-1])
+    nowhere = json.loads(task.expert({**info, "Formula": (" ", 4, "+")}, rng))
+    assert "yes" not in nowhere["thoughts"] and ": 4+" in nowhere["thoughts"], "a plan around a blank is stated at once"
+
+
+def test_a_search_finds_what_whole_numbers_can_do():
     hands = [hand for hand in combinations_with_replacement(range(1, 11), 4) if solution(hand)]
-    assert len(hands) == 565 and sum(not search(hand).formula for hand in hands) == 13
+    found = [search(hand, (), np.random.default_rng(0))[1] for hand in hands]
+    assert len(hands) == 565 and found.count(None) == 9
+    assert all(evaluate(formula, "strict") == 24 for formula in found if formula is not None)

@@ -1,22 +1,23 @@
 """Points24 with a chain of thought that searches, so that hands can be solved that nobody has shown.
 
 The task's own demonstrations state the solution at once, which a policy can only know by heart. Here a thought tries
-one first step after the other, writes down the three numbers that it leaves, and says whether 24 is still within reach
+first steps in a random order, writes down the three numbers that each leaves, and says whether 24 is still within reach
 of them; from the first three that are, it reckons on:
 
-    4 7 9 10: 7-4 3 9 10 no; 9-4 5 7 10 no; 10-4 6 7 9 no; 9-7 2 4 10 yes; 10*2 4 20; 20+4 24: 10*(9-7)+4
+    4 7 9 10: 7-4 3 9 10 no; 10-4 6 7 9 no; 9-7 2 4 10 yes; 10*2 4 20; 20+4 24: 10*(9-7)+4
 
-What has to be known by heart are single steps and the verdict on three numbers, and hands have those in common. What it
-brings is in docs/recipes.md.
-Results below zero and fractions are not looked at: 9 of the 565 hands that can be solved need them.
+What has to be known by heart are single steps and the verdict on three numbers, and hands have those in common. The
+order is random, for a search that is the same at every showing of a hand is a text to be learnt by heart, too. Results
+below zero and fractions are not looked at: 9 of the 565 hands that can be solved need them. docs/recipes.md tells what
+the search brings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import combinations
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -27,11 +28,9 @@ from envs.gym_cards.points24_task import Points24Task
 
 SEARCHING = "docs.examples.searching:SearchingPoints24"
 
-MOST_TRIES = 12
-"""After so many first steps that lead nowhere the thought gives up."""
+MOST_FAILURES = 12
+"""After so many first steps that lead nowhere no more are told."""
 
-_ORDER = "/-+*"
-"""Which steps are tried first: in this order it takes 3.2 tries on average over the deals that can be solved."""
 _BINDING = {"+": 0, "-": 0, "*": 1, "/": 1}
 _ATOM = 2
 
@@ -47,20 +46,27 @@ class SearchingPoints24Task(Points24Task):
     form_thoughts: ClassVar[str] = "<sorted cards>: <first step> <what is left> no; ... yes; ...: <whole formula>"
     hopeless_think: ClassVar[str] = 'think "<sorted cards>: <first steps> none" and '
 
+    _rng = np.random.default_rng(0)
+    _told = ""
+
+    def expert(self, info: Mapping[str, Any], rng: np.random.Generator, noise: float = 0.0) -> str:
+        """As the game's; `rng` decides on the order of the search."""
+        self._rng = rng
+        return super().expert(info, rng, noise)
+
     def _plan(self, formula: Sequence[Token], numbers: Sequence[int]) -> tuple[Token, ...] | None:
-        """What the search finds, while the formula follows it; else the game's own plan."""
-        begun = tuple(token for token in formula if token != BLANK)
-        found = search(numbers).formula
-        if len(begun) == len(formula) and begun == found[: len(begun)]:
-            return found or None
-        return super()._plan(formula, numbers)
+        """What a search finds that goes on from the formula; where none does, the game's own plan."""
+        if BLANK not in formula:
+            told, found = search(numbers, tuple(formula), self._rng)
+            if found or not formula:
+                self._told = told
+                return found
+        plan = super()._plan(formula, numbers)
+        self._told = written(plan) if plan else "none"
+        return plan
 
     def _thoughts(self, numbers: Sequence[int], plan: Sequence[Token] | None) -> str:
-        hand = " ".join(map(str, sorted(numbers)))
-        found = search(numbers)
-        if tuple(plan or ()) == found.formula:
-            return f"{hand}: {found.told}"
-        return f"{hand}: {written(plan)}" if plan else f"{hand}: none"
+        return f"{' '.join(map(str, sorted(numbers)))}: {self._told}"
 
 
 class Term(NamedTuple):
@@ -89,49 +95,48 @@ class Step(NamedTuple):
         return f"{self.left.value}{self.symbol}{self.right.value} {' '.join(map(str, self.values))}"
 
 
-class Found(NamedTuple):
-    """What a search tells, and the formula that it ends with; empty where it gives up."""
+def search(
+    numbers: Sequence[int], begun: tuple[Token, ...], rng: np.random.Generator
+) -> tuple[str, tuple[Token, ...] | None]:
+    """Try first steps in random order until one leads to a formula that begins like this.
 
-    told: str
-    formula: tuple[Token, ...]
-
-
-def search(numbers: Sequence[int]) -> Found:
-    """Try first steps in their order until 24 is within reach of what is left, then go there."""
-    return _search(tuple(sorted(numbers)))
-
-
-@cache
-def _search(hand: tuple[int, ...]) -> Found:
-    terms: tuple[Term, ...] = tuple(Term(value, (value,)) for value in hand)
+    Returns:
+        What the search tells, and the whole formula; None where there is none.
+    """
+    steps = _first_steps(tuple(sorted(numbers)))
     told: list[str] = []
-    for step in _steps(terms):
-        if len(told) == MOST_TRIES:
-            break
-        if not within_reach(step.values):
+    for place in rng.permutation(len(steps)):
+        step, ways = steps[place]
+        fitting = [way for way in ways if way[-1].rest[0].tokens[: len(begun)] == begun]
+        if fitting:
+            way = fitting[rng.integers(len(fitting))]
+            formula = way[-1].rest[0].tokens
+            told += [f"{step} yes", *map(str, way)]
+            return f"{'; '.join(told)}: {written(formula)}", formula
+        if not ways and len(told) < MOST_FAILURES:
             told.append(f"{step} no")
-            continue
-        told.append(f"{step} yes")
-        while len(step.rest) > 1:
-            step = next(after for after in _steps(step.rest) if within_reach(after.values))
-            told.append(str(step))
-        (last,) = step.rest
-        return Found(f"{'; '.join(told)}: {written(last.tokens)}", last.tokens)
-    return Found("; ".join([*told, "none"]), ())
+    return "; ".join([*told, "none"]), None
 
 
 @cache
-def within_reach(numbers: tuple[int, ...]) -> bool:
-    """Whether 24 can be made of these numbers by steps over whole numbers that are not negative."""
-    if len(numbers) == 1:
-        return numbers[0] == Points24.target
-    return any(within_reach(step.values) for step in _steps(tuple(Term(value, (value,)) for value in numbers)))
+def _first_steps(hand: tuple[int, ...]) -> list[tuple[Step, list[list[Step]]]]:
+    """Every first step, and the ways on from it that end at 24."""
+    steps = _steps(tuple(Term(value, (value,)) for value in hand))
+    return [(step, list(_ways(step.rest))) for step in steps]
+
+
+def _ways(terms: tuple[Term, ...]) -> Iterator[list[Step]]:
+    for step in _steps(terms):
+        if len(step.rest) == 1 and step.values[0] == Points24.target:
+            yield [step]
+        elif len(step.rest) > 1:
+            yield from ([step, *way] for way in _ways(step.rest))
 
 
 def _steps(terms: tuple[Term, ...]) -> Iterator[Step]:
     """All ways to make two numbers one, what leaves the same numbers but once."""
     seen: set[tuple[int, ...]] = set()
-    for symbol in _ORDER:
+    for symbol in _BINDING:
         for small, large in combinations(range(len(terms)), 2):  # the terms are in ascending order
             left, right = terms[large], terms[small]
             if symbol == "/" and (right.value == 0 or left.value % right.value):
