@@ -59,8 +59,9 @@ class StreamingWorker(RolloutWorker):
             self._handed_over_s = time.perf_counter()
             self._steps = StepStream(self._slots, self._advance_streaming, self._leave, self._hand_over_parts)
         stream = self._steps
+        stream.advance_to(self._newest(policy_version))
         try:
-            return await stream.collect(num_steps, self._newest(policy_version), temperature)
+            return await stream.collect(num_steps, policy_version, temperature)
         except Exception:
             if self._steps is stream:  # of several orders that fail together, the first one clears up
                 self._steps = None
@@ -77,8 +78,9 @@ class StreamingWorker(RolloutWorker):
             self._handed_over_s = time.perf_counter()
             self._episodes = EpisodeStream(self._slots, self._play_one, self._hand_over_parts)
         stream = self._episodes
+        stream.advance_to(self._newest(policy_version))
         try:
-            return await stream.collect(seeds, self._newest(policy_version), temperature)
+            return await stream.collect(seeds, policy_version, temperature)
         except Exception:
             if self._episodes is stream:
                 self._episodes = None
