@@ -49,7 +49,8 @@ class PolicySource:
         for name, component in own.mixture.items():
             if env_id in (name, component.id):
                 return EnvConfig(**component.model_dump(include=set(SingleEnvConfig.model_fields)))
-        given = [override for override in overrides if override.startswith("env.")]
+        # The run's own id, mixture and prompt stay where they are: overrides of them have changed `own` already.
+        given = [override for override in overrides if override.startswith(("env.kwargs", "env.adapter"))]
         return default_config([f"env.id={env_id}", *given]).env.model_copy(update={"prompt": own.prompt})
 
 

@@ -105,6 +105,14 @@ def test_overrides_reach_another_environment(tmp_path):
         assert (env.prompt.thoughts, env.prompt.rules) == (False, path == run.model)
 
 
+def test_overrides_of_what_the_run_plays_do_not_choose_another_environment(tmp_path):
+    for override in ("env.id=gym_cards/EZPoints-v0", "env.mixture.words.weight=3"):
+        run = write_run(tmp_path / override)
+        write_model(run.model)
+        env = find_policy(run.root, [override]).env("gym_cards/Points24-v0", [override])
+        assert (env.id, env.mixture) == ("gym_cards/Points24-v0", {})
+
+
 def test_the_games_of_evaluations_are_the_runs_own(tmp_path):
     run = write_run(tmp_path, "env.kwargs.max_position=4", "evaluation.env.kwargs.max_position=5")
     write_model(run.model)
