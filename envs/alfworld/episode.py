@@ -1,12 +1,13 @@
 """What all ALFWorld environments share, whatever simulates the household: rewards, ends, misuse, common info.
 
 Rewards follow RL4VLM (arXiv 2405.10292): 50 on success, the fraction of fulfilled goal conditions, -1 for text that
-names no admissible command. Two deliberate deviations: the fraction is paid as differences by default, since as a
-level it rewards loitering in a half-finished state; and an episode ends after exactly `max_steps` commands (there,
-a limit of 50 ended it after 52).
+names no admissible command (or another amount that is asked for). Two deliberate deviations: the fraction is paid as
+differences by default, since as a level it rewards loitering in a half-finished state; and an episode ends after
+exactly `max_steps` commands (there, a limit of 50 ended it after 52).
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
 from gymnasium.error import InvalidAction, ResetNeeded
@@ -38,13 +39,14 @@ class Moment:
 class Episode:
     """The episode that is going on: what was asked and answered, what it paid, whether and why it is over."""
 
-    def __init__(self, max_steps: int, goal_reward: GoalReward) -> None:
+    def __init__(self, max_steps: int, goal_reward: GoalReward, illegal_reward: float = ILLEGAL_REWARD) -> None:
         """Set the rules; there is no episode before `begin`.
 
         Args:
             max_steps: commands after which an unfinished episode is truncated.
             goal_reward: how the fraction of fulfilled goal conditions is paid: as "difference" to the state
                 before, as "level" at every step (RL4VLM), or "off".
+            illegal_reward: what a text that names no admissible command pays, at most 0.
 
         Raises:
             ValueError: an argument is out of its range.
@@ -53,7 +55,9 @@ class Episode:
             raise ValueError(f"max_steps must be at least 1, not {max_steps}")
         if goal_reward not in ("difference", "level", "off"):
             raise ValueError(f"goal_reward must be 'difference', 'level' or 'off', not {goal_reward!r}")
-        self._max_steps, self._goal_reward = max_steps, goal_reward
+        if not (isfinite(illegal_reward) and illegal_reward <= 0):
+            raise ValueError(f"illegal_reward must be a finite number of at most 0, not {illegal_reward!r}")
+        self._max_steps, self._goal_reward, self._illegal_reward = max_steps, goal_reward, illegal_reward
         self._misuse = "before the first reset"  # why a step is refused now; "" while an episode runs
         self.game: GameFile
         self.now: Moment
@@ -101,7 +105,7 @@ class Episode:
         truncated = not now.won and self.steps >= self._max_steps
         if now.won or truncated:
             self._misuse = "after the end of the episode"
-        return SUCCESS_REWARD * now.won + paid + ILLEGAL_REWARD * (not self.legal), now.won, truncated
+        return SUCCESS_REWARD * now.won + paid + self._illegal_reward * (not self.legal), now.won, truncated
 
     def info(self) -> dict[str, Any]:
         """The keys that all ALFWorld environments have in common, new at every call.

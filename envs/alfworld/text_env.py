@@ -11,7 +11,7 @@ import gymnasium
 from gymnasium.spaces import Text
 
 from envs.alfworld.engine import EngineState, TextEngine, borrow, give_back
-from envs.alfworld.episode import Episode, GoalReward, Moment
+from envs.alfworld.episode import ILLEGAL_REWARD, Episode, GoalReward, Moment
 from envs.alfworld.expert import advise
 from envs.alfworld.game_files import GameFile
 from envs.alfworld.game_pool import GamePool
@@ -41,6 +41,7 @@ class AlfworldText(gymnasium.Env[str, str]):
         task_types: Collection[str] = TASK_TYPES,
         max_steps: int = 50,
         goal_reward: GoalReward = "difference",
+        illegal_reward: float = ILLEGAL_REWARD,
         expert: Literal["search", "oracle"] = "search",
         render_mode: str | None = None,
     ) -> None:
@@ -54,6 +55,7 @@ class AlfworldText(gymnasium.Env[str, str]):
             max_steps: commands after which an unfinished episode is truncated.
             goal_reward: how the fraction of fulfilled goal conditions is paid: as "difference" to the state
                 before, as "level" at every step (RL4VLM), or "off".
+            illegal_reward: what a text that names no admissible command pays, at most 0.
             expert: a player who "search"es, or an "oracle" who knows where everything is.
             render_mode: None or "ansi".
 
@@ -68,7 +70,7 @@ class AlfworldText(gymnasium.Env[str, str]):
         self.render_mode = render_mode
         self.observation_space = Text(10_000, min_length=0, charset=printable)
         self.action_space = Text(1_000, min_length=0, charset=printable)
-        self._episode = Episode(max_steps, goal_reward)
+        self._episode = Episode(max_steps, goal_reward, illegal_reward)
         self._games = GamePool(games, split, task_types)
         self._oracle = expert == "oracle"
         self._engine: TextEngine | None = None

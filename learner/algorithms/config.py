@@ -39,6 +39,11 @@ class PPOConfig(Settings):
     gae_lambda: Fraction = 0.95
     """Lambda of generalised advantage estimation; unrelated to `thought_weight`."""
 
+    bootstrap_truncated: bool = True
+    """What follows the environment's step limit, for the algorithms with a critic: the value of the state that comes
+    next, as in a task that goes on; or nothing, as where success *within the limit* is what counts (Pardo et al.,
+    arXiv 1712.00378). An episode cut by a full batch always bootstraps. False in RL4VLM."""
+
     clip: float = Field(default=0.1, gt=0.0, lt=1.0)
     """The importance ratio is clipped to [1 - clip, 1 + clip]."""
 

@@ -11,11 +11,12 @@ from learner.advantages import generalized_advantages, normalize
 from learner.policy import Policy
 from learner.rows import Rows
 from learner.targets import Targets, state_values
+from protocol.trajectory import EndReason
 
 
 @dataclass(frozen=True, slots=True)
 class CriticAdvantages:
-    """GAE; every row is used, and a cut or truncated trajectory bootstraps from its real next state."""
+    """GAE; every row is used, and a cut trajectory bootstraps from its real next state."""
 
     gamma: float
     gae_lambda: float
@@ -24,13 +25,20 @@ class CriticAdvantages:
     """Advantages of the whole update are shifted and scaled to mean 0 and standard deviation 1."""
     token_budget: int
     """Bound on the padded tokens of one forward pass."""
+    bootstrap_truncated: bool
+    """Whether one that hit the environment's step limit does so too; else nothing follows it."""
 
     def __call__(self, policy: Policy, rows: Rows) -> Targets:
         """Value every state once, then estimate advantages trajectory by trajectory.
 
         Bootstrap states are valued in the same passes as the rows' own prompts.
         """
-        boot = [i for i, prompt in enumerate(rows.bootstrap_prompts) if prompt is not None]
+        over = set() if self.bootstrap_truncated else {EndReason.TRUNCATED}
+        boot = [
+            i
+            for i, (prompt, end) in enumerate(zip(rows.bootstrap_prompts, rows.end_reasons, strict=True))
+            if prompt is not None and end not in over
+        ]
         prompts = [*rows.prompts, *(rows.bootstrap_prompts[i] for i in boot)]
         digests = [*rows.digests, *(rows.bootstrap_digests[i] for i in boot)]
         values = state_values(policy, [p for p in prompts if p is not None], digests, rows.frames, self.token_budget)

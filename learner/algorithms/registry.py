@@ -79,7 +79,12 @@ ALGORITHMS: Mapping[str, Callable[[LearnerConfig], Algorithm]] = {
 def _critic(config: LearnerConfig) -> CriticAdvantages:
     ppo = config.ppo
     return CriticAdvantages(
-        ppo.gamma, ppo.gae_lambda, ppo.reward_scale, ppo.normalize_advantages, config.compute.micro_batch_tokens
+        ppo.gamma,
+        ppo.gae_lambda,
+        ppo.reward_scale,
+        ppo.normalize_advantages,
+        config.compute.micro_batch_tokens,
+        ppo.bootstrap_truncated,
     )
 
 

@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Text
 
-from envs.alfworld.episode import Episode, GoalReward
+from envs.alfworld.episode import ILLEGAL_REWARD, Episode, GoalReward
 from envs.alfworld.errors import GameFilesError
 from envs.alfworld.expert import advise
 from envs.alfworld.game_files import TRAJ_FILE, GameFile, read_json
@@ -60,6 +60,7 @@ class AlfworldThor(gymnasium.Env[np.ndarray, str]):
         task_types: Collection[str] = TASK_TYPES,
         max_steps: int = 50,
         goal_reward: GoalReward = "difference",
+        illegal_reward: float = ILLEGAL_REWARD,
         python: str = "",
         unity: str = "",
         display: str = "",
@@ -78,6 +79,7 @@ class AlfworldThor(gymnasium.Env[np.ndarray, str]):
             max_steps: commands after which an unfinished episode is truncated.
             goal_reward: how the fraction of fulfilled goal conditions is paid: as "difference" to the state
                 before, as "level" at every step (RL4VLM), or "off".
+            illegal_reward: what a text that names no admissible command pays, at most 0.
             python: interpreter of the environment with `alfworld[vis]`; "" for the one that $CROUPIER_THOR_PYTHON
                 names, or this one if that is unset.
             unity: path of the Unity executable; "" for the build that ai2thor fetches.
@@ -100,7 +102,7 @@ class AlfworldThor(gymnasium.Env[np.ndarray, str]):
         self.render_mode = render_mode
         self.observation_space = Box(0, 255, FRAME_SHAPE, np.uint8)
         self.action_space = Text(1_000, min_length=0, charset=printable)
-        self._episode = Episode(max_steps, goal_reward)
+        self._episode = Episode(max_steps, goal_reward, illegal_reward)
         if launch is None:
             python = python or os.environ.get(PYTHON_VARIABLE, "")
             if not python and (lacking := missing_packages()):

@@ -17,8 +17,8 @@ def moment(fraction, text="You did it.", commands=COMMANDS):
     return Moment(text, commands, fraction == 1.0, fraction)
 
 
-def begun(max_steps=50, goal_reward: GoalReward = "difference"):
-    episode = Episode(max_steps, goal_reward)
+def begun(max_steps=50, goal_reward: GoalReward = "difference", illegal_reward=-1.0):
+    episode = Episode(max_steps, goal_reward, illegal_reward)
     episode.begin(GAME, FIRST)
     return episode
 
@@ -37,6 +37,15 @@ def test_what_is_paid(goal_reward, paid):
     rewards.append(episode.advance(None, episode.now)[0])
     rewards.append(episode.advance("look", moment(1.0))[0])
     assert rewards == paid
+
+
+def test_what_names_no_command_can_cost_more_or_nothing():
+    assert begun(illegal_reward=-5).advance(None, FIRST)[0] == -5
+    assert begun(illegal_reward=0).advance(None, FIRST)[0] == 0
+    assert begun(illegal_reward=-5).advance("look", moment(0.5))[0] == 0.5
+    for value in (0.1, float("nan"), float("-inf")):
+        with pytest.raises(ValueError, match=f"at most 0, not {value}"):
+            begun(illegal_reward=value)
 
 
 def test_the_limit_is_exact_and_a_win_comes_before_it():

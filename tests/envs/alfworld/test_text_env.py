@@ -140,6 +140,7 @@ def test_misuse_is_named(make):
     for kwargs, message in [
         ({"max_steps": 0}, "max_steps"),
         ({"goal_reward": "double"}, "'double'"),
+        ({"illegal_reward": 1.0}, "not 1.0"),
         ({"expert": "human"}, "'human'"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -25,7 +25,7 @@ def value_of(policy, rows, prompt, digests):
 
 def estimator(**changes):
     settings = {"gamma": 0.9, "gae_lambda": 0.95, "reward_scale": 1.0, "normalized": True, "token_budget": 4096}
-    return CriticAdvantages(**(settings | changes))
+    return CriticAdvantages(**(settings | {"bootstrap_truncated": True} | changes))
 
 
 def test_targets_by_hand(policy, rows):
@@ -52,6 +52,16 @@ def test_targets_by_hand(policy, rows):
     np.testing.assert_allclose(targets.old_values.numpy(), v, atol=1e-6)
     assert not targets.old_values.requires_grad
     assert targets.trained_rows.tolist() == list(range(7))
+
+
+def test_nothing_follows_the_step_limit_where_success_within_it_counts(policy, rows):
+    """Only the truncated trajectory, whose one row is the last, differs; the cut one bootstraps as before."""
+    settings = {"gae_lambda": 0.0, "normalized": False}
+    as_usual, within = (estimator(bootstrap_truncated=on, **settings)(policy, rows) for on in (True, False))
+    assert within.returns[:6].tolist() == pytest.approx(as_usual.returns[:6].tolist(), abs=1e-5)
+    assert float(within.returns[6]) == pytest.approx(rows.rewards[6])
+    boot = value_of(policy, rows, rows.bootstrap_prompts[-1], rows.bootstrap_digests[-1])
+    assert float(as_usual.returns[6]) == pytest.approx(rows.rewards[6] + 0.9 * boot, abs=1e-5) and abs(boot) > 1e-3
 
 
 def test_advantages_are_normalised_over_the_whole_update(policy, rows):

@@ -286,6 +286,7 @@ def test_misuse_is_named(make, folder):
     for kwargs, message in [
         ({"max_steps": 0}, "max_steps"),
         ({"goal_reward": "double"}, "'double'"),
+        ({"illegal_reward": 1.0}, "not 1.0"),
         ({"answer_timeout_s": 0}, "timeouts must be positive, not 900 and 0 s"),
     ]:
         with pytest.raises(ValueError, match=message):
