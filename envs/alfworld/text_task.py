@@ -95,12 +95,19 @@ class AlfworldTextTask(TaskAdapter):
         return json.dumps(self.kept({"thoughts": reason, "action": self.noisy(command, info, rng, noise)}))
 
     def mistake(self, info: Mapping[str, Any], rng: np.random.Generator) -> str | None:
-        """A command of the game's grammar about things and places that were told, but not admissible here."""
+        """A command of the game's grammar about things and places that were told, but not admissible here.
+
+        Half of them go to where the player stands already, which is what trained policies do wrong most often.
+        """
         legal = self.legal_actions(info)
         places = sorted(set(_NAME.findall(info["room"])))
+        here = [place for place in places if f"go to {place}" not in legal]
         things = sorted(set(_NAME.findall(" ".join(legal))) - set(places)) or places
         pattern, thing, place = (str(rng.choice(of)) for of in (_COMMANDS, things, places))
         command = pattern.format(thing=thing, place=place)
+        if here and rng.random() < 0.5:
+            thing = str(rng.choice(here))
+            command = f"go to {thing}"
         if command in legal:
             command = f"take {place} from {place}"
         return json.dumps(self.kept({"thoughts": f"try {thing}", "action": command}))

@@ -151,3 +151,11 @@ def test_mistakes_are_commands_of_the_game_that_are_not_admissible_here():
         *("go", "to", "open", "close", "take", "from", "move", "clean", "heat", "cool", "use", "with"),
         *("mug", "cabinet", "fridge"),
     }
+
+
+def test_half_of_the_mistakes_go_to_where_the_player_stands():
+    state = info(room="You see a cabinet 1, and a fridge 1.", admissible_commands=["go to fridge 1", "open cabinet 1"])
+    rng = np.random.default_rng(0)
+    answers = [json.loads(TASK.mistake(state, rng) or "") for _ in range(200)]
+    stays = [answer for answer in answers if answer["action"] == "go to cabinet 1"]
+    assert 80 <= len(stays) <= 130 and not any(answer["action"] == "go to fridge 1" for answer in answers)
