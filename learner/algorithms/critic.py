@@ -33,11 +33,10 @@ class CriticAdvantages:
 
         Bootstrap states are valued in the same passes as the rows' own prompts.
         """
-        over = set() if self.bootstrap_truncated else {EndReason.TRUNCATED}
         boot = [
             i
             for i, (prompt, end) in enumerate(zip(rows.bootstrap_prompts, rows.end_reasons, strict=True))
-            if prompt is not None and end not in over
+            if prompt is not None and (self.bootstrap_truncated or end is not EndReason.TRUNCATED)
         ]
         prompts = [*rows.prompts, *(rows.bootstrap_prompts[i] for i in boot)]
         digests = [*rows.digests, *(rows.bootstrap_digests[i] for i in boot)]
