@@ -36,6 +36,7 @@ from learner.rows import Rows, gather_rows
 from learner.schedules import learning_rate_factor
 from learner.sft import REPORTED_STEPS, batches_of, check_rows
 from learner.stage_settings import DPOConfig, PairConfig
+from learner.thought_weights import ThoughtWeights
 from protocol.codec import TrajectoryBatch
 
 
@@ -157,7 +158,9 @@ class PreferenceTrainer:
         self._rows = rows
         self._pairs = pairs
         self._config = config
-        self._lambda = learner.ppo.thought_weight
+        # There are no updates yet: a schedule is at its beginning, and `auto` has measured nothing.
+        thought_weights = ThoughtWeights(learner.ppo).of_rows(rows.components, rows.env_ids, update=0)
+        self._thought_weights = torch.from_numpy(thought_weights)
         self._token_budget = learner.compute.micro_batch_tokens
         self._fused_optimizer = learner.compute.fused_optimizer
         index = np.unique(np.concatenate([pairs.chosen, pairs.rejected]))
@@ -200,9 +203,8 @@ class PreferenceTrainer:
         batch = collate(self._rows, members, self._policy.backbone.pad_id).to(self._policy.backbone.device)
         log_probs = self._policy.log_probs(batch)
         reference, roles = (part.to(log_probs.device) for part in self._fixed(members))
-        weights = token_weights(
-            roles, batch.response_mask, torch.full_like(log_probs[:, 0], self._lambda), self._config.tokens
-        )
+        thought_weights = self._thought_weights[members].to(log_probs.device)
+        weights = token_weights(roles, batch.response_mask, thought_weights, self._config.tokens)
         chosen, rejected = reduce_tokens(log_probs, weights, "sum").chunk(2)
         made = preference_losses(
             chosen, rejected, *reduce_tokens(reference, weights, "sum").chunk(2), beta=self._config.beta

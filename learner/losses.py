@@ -173,17 +173,29 @@ def span_energies(
     return thought, (energies * (response_mask & (roles == TokenRole.ACTION))).sum(-1)
 
 
-def ratio_metrics(log_ratio: torch.Tensor, *, clip: float) -> dict[str, float]:
-    """Statistics of the importance ratios of rows [B], B >= 1."""
-    ratio = log_ratio.clamp(max=MAX_LOG_RATIO).exp()
+RATIO_SHARES = ("clip_fraction", "ratio_outside_10_percent", "ratio_above_10", "ratio_below_0_1")
+"""Names of the shares that `ratio_numbers` gives."""
+
+
+def ratio_numbers(log_ratio: torch.Tensor, counted: torch.Tensor, *, clip: float) -> dict[str, torch.Tensor]:
+    """What each row's importance ratios are like, float32 [B] by name.
+
+    `ratio_mean`, `ratio_min`, `ratio_max`, and the shares of its ratios beyond the clip range, beyond 10 percent, above
+    10 and below 0.1. A row none of whose ratios count has ratio 1.
+
+    Args:
+        log_ratio: [B, R], R = 1 where a response has one ratio, else one for each token.
+        counted: bool [B, R], True = a ratio that the loss weighs.
+    """
+    ratio = log_ratio.clamp(max=MAX_LOG_RATIO).masked_fill(~counted, 0.0).exp()
+    total = counted.sum(-1).clamp(min=1)
+    beyond = ((ratio - 1).abs() > clip, (ratio < 0.9) | (ratio > 1.1), ratio > 10, ratio < 0.1)
+    nothing = ~counted.any(-1)
     return {
-        "ratio_mean": float(ratio.mean()),
-        "ratio_min": float(ratio.min()),
-        "ratio_max": float(ratio.max()),
-        "clip_fraction": float(((ratio - 1).abs() > clip).float().mean()),
-        "ratio_outside_10_percent": float(((ratio < 0.9) | (ratio > 1.1)).float().mean()),
-        "ratio_above_10": float((ratio > 10).float().mean()),
-        "ratio_below_0_1": float((ratio < 0.1).float().mean()),
+        "ratio_mean": torch.where(nothing, 1.0, (ratio * counted).sum(-1) / total),
+        "ratio_min": ratio.masked_fill(~counted, torch.inf).amin(-1).where(~nothing, 1.0),
+        "ratio_max": ratio.masked_fill(~counted, -torch.inf).amax(-1).where(~nothing, 1.0),
+        **{name: share.sum(-1) / total for name, share in zip(RATIO_SHARES, beyond, strict=True)},
     }
 
 

@@ -14,6 +14,7 @@ from learner.importance import is_outside
 from learner.losses import (
     MAX_LOG_RATIO,
     approximate_kl,
+    ratio_numbers,
     reduce_tokens,
     response_log_probs,
     score_energies,
@@ -73,6 +74,7 @@ class Objective:
         loss, more = self._regularised(loss, evaluation, prepared, batch, group)
         numbers |= more
         numbers |= {"loss": loss, "policy_loss": policy} | _span_numbers(scored) | _sampler_numbers(scored, behavior)
+        numbers |= ratio_numbers(*self._algorithm.policy_loss.log_ratios(scored), clip=self._ppo.clip)
         if start is not None:
             numbers |= self._importance_numbers(scored, start - behavior)
         if evaluation.tokens.collision_probs is not None:
@@ -150,7 +152,6 @@ def _padded(arrays: Sequence[np.ndarray | None], device: torch.device) -> torch.
 
 def _span_numbers(scored: ScoredRows) -> RowNumbers:
     return {
-        "log_ratio": scored.new.weighted - scored.old.weighted,
         "kl": approximate_kl(scored.log_probs, scored.old_log_probs, scored.response_mask),
         "thought": scored.new.thought,
         "action": scored.new.action,

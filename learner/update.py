@@ -104,10 +104,10 @@ class UpdateLoop:
         numbers = join_numbers(passes.numbers)
         self._observe_energies(rows, prepared, numbers, generator)
         return {
-            **score_metrics(numbers, self._ppo.clip),
+            **score_metrics(numbers),
             **first_metrics(passes.numbers[0], rows, policy_version),
             **target_metrics(prepared.targets),
-            **component_metrics(numbers, rows, prepared.targets, self._ppo.clip),
+            **component_metrics(numbers, rows, prepared.targets),
             "adapter_grad_norm": float(np.mean([norm["adapter"] for norm in passes.norms])),
             "value_grad_norm": float(np.mean([norm["value_head"] for norm in passes.norms])),
             "approx_kl_last_minibatch": float(passes.numbers[-1]["kl"].mean()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from learner.losses import explained_variance, ratio_metrics
+from learner.losses import RATIO_SHARES, explained_variance
 from learner.objective import RowNumbers
 from learner.rows import Rows
 from learner.targets import Targets
@@ -22,16 +22,18 @@ _MEANS = {
     "importance_weight": "importance_weight_mean",
     "importance_responses_outside": "importance_responses_outside",
     "importance_tokens_outside": "importance_tokens_outside",
+    "ratio_mean": "ratio_mean",
+    **{name: name for name in RATIO_SHARES},
 }
 """Row numbers of which the mean over every row of every pass is reported, and the metric's name."""
 
 
-def score_metrics(numbers: RowNumbers, clip: float) -> dict[str, float]:
+def score_metrics(numbers: RowNumbers) -> dict[str, float]:
     """Over every row of every pass of the update."""
     metrics = {metric: float(numbers[name].mean()) for name, metric in _MEANS.items() if name in numbers}
     if "importance_weight" in numbers:
         metrics["importance_weight_max"] = float(numbers["importance_weight"].max())
-    return metrics | ratio_metrics(numbers["log_ratio"], clip=clip)
+    return metrics | {"ratio_min": float(numbers["ratio_min"].min()), "ratio_max": float(numbers["ratio_max"].max())}
 
 
 def first_metrics(first: RowNumbers, rows: Rows, policy_version: int) -> dict[str, float]:
@@ -58,7 +60,7 @@ def target_metrics(targets: Targets) -> dict[str, float]:
     return metrics
 
 
-def component_metrics(numbers: RowNumbers, rows: Rows, targets: Targets, clip: float) -> dict[str, float]:
+def component_metrics(numbers: RowNumbers, rows: Rows, targets: Targets) -> dict[str, float]:
     """The main metrics of every environment, as `metric/environment`; empty where there is only one."""
     names = np.array(rows.components)
     distinct = sorted(set(rows.components))
@@ -77,13 +79,13 @@ def component_metrics(numbers: RowNumbers, rows: Rows, targets: Targets, clip: f
             if targets.old_values is not None:
                 metrics["explained_variance"] = explained_variance(targets.old_values[index], targets.returns[index])
             chosen = torch.from_numpy(own)[numbers["index"]]
-            metrics |= _some({n: v[chosen] for n, v in numbers.items()}, clip)
+            metrics |= _some({n: v[chosen] for n, v in numbers.items()})
         found |= {f"{metric}/{name}": value for metric, value in metrics.items()}
     return found
 
 
-def _some(numbers: RowNumbers, clip: float) -> dict[str, float]:
+def _some(numbers: RowNumbers) -> dict[str, float]:
     if not len(numbers["index"]):
         return {}  # an early stop came before any of these rows
     wanted = ("approx_kl", "thought_log_prob", "action_log_prob", "thought_weight", "entropy", "clip_fraction")
-    return {name: value for name, value in score_metrics(numbers, clip).items() if name in wanted}
+    return {name: value for name, value in score_metrics(numbers).items() if name in wanted}

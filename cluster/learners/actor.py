@@ -180,14 +180,14 @@ class LearnerActor:
         self._files = TrajectoryFiles(Path(trajectories)) if self._writes else None
 
     def update(self, update: int, batches: Sequence[ray.ObjectRef]) -> dict[str, float]:
-        """Fetch the batches, keep them as Parquet, and make one policy update of them."""
+        """Fetch the batches, check them, keep them as Parquet, and make one policy update of them."""
         assert self._learner is not None, "start comes first"
         began = time.perf_counter()
         received: list[TrajectoryBatch] = wait_for(batches, "the rollout's batches", FETCH_TIMEOUT_S)
         fetched_s = time.perf_counter() - began
+        rejections = self._learner.receive(received)
         if self._files is not None:
-            self._files.write(update, received)
-        self._learner.receive(received)
+            self._files.write(update, received, rejections)
         self._package = None
         return {**self._learner.update(), "fetch_s": fetched_s}
 

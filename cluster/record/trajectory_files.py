@@ -1,7 +1,8 @@
 """Received trajectories to Parquet, in the schema of the wire, for pandas, DuckDB and the report.
 
 Rows of update n are in `steps-<n>.parquet`; a frame is written once, in the `frames-<n>.parquet` of the update that
-saw it first.
+saw it first. Trajectories that the learner refused as invalid lie apart, in `refused-<n>.parquet`, each row with the
+reason: whoever learns from a folder later takes what was admitted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from protocol.codec import TrajectoryBatch, encode_frames
 from protocol.errors import TrajectoryError
 from protocol.schema import FRAME_SCHEMA, STEP_SCHEMA
 from protocol.trajectory import Frame
+from protocol.validation import Rejection
+
+REASON_COLUMN = "refused_because"
+"""Of a refused file, behind the columns of the schema."""
 
 
 class TrajectoryFiles:
@@ -28,8 +33,8 @@ class TrajectoryFiles:
         self._written: set[bytes] | None = None
         """Digests of all frames on disk; None until the first write says at which update the run goes on."""
 
-    def write(self, update: int, batches: Sequence[TrajectoryBatch]) -> None:
-        """Write all rows that were received for this update, also those that were then refused."""
+    def write(self, update: int, batches: Sequence[TrajectoryBatch], rejections: Sequence[Rejection] = ()) -> None:
+        """Write all rows that were received for this update, those of `rejections` to a file of their own."""
         if self._written is None:
             self._drop_from(update)
             self._written = _digests(self._folder)
@@ -40,12 +45,19 @@ class TrajectoryFiles:
             if digest not in self._written:
                 self._written.add(digest)
                 fresh.append(row)
-        self._replace(f"steps-{update:06d}.parquet", steps)
+        reasons = {refused.trajectory_id: refused.reason for refused in rejections}
+        refused = [reasons.get(trajectory_id) for trajectory_id in steps.column("trajectory_id").to_pylist()]
+        self._replace(
+            f"steps-{update:06d}.parquet", steps.filter(pa.array([reason is None for reason in refused], pa.bool_()))
+        )
+        if reasons:
+            why = steps.append_column(REASON_COLUMN, pa.array(refused, pa.string()))
+            self._replace(f"refused-{update:06d}.parquet", why.filter(pc.field(REASON_COLUMN).is_valid()))
         if fresh:
             self._replace(f"frames-{update:06d}.parquet", frames.take(pa.array(fresh)))
 
     def _drop_from(self, update: int) -> None:
-        for file in (*self._folder.glob("steps-*.parquet"), *self._folder.glob("frames-*.parquet")):
+        for file in self._folder.glob("*-*.parquet"):
             if int(file.stem.rpartition("-")[2]) >= update:
                 file.unlink()
 

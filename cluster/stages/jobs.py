@@ -89,6 +89,6 @@ def sampled_rows(folder: str, model: str) -> TrajectoryBatch:
 
 
 def versions_in(batch: TrajectoryBatch) -> dict[int, bytes]:
-    """Digest of every policy version that wrote a row; rows on disk were admitted when they were written."""
+    """Digest of every policy version that wrote a row: what an RL stage refused is not among the rows on disk."""
     versions, digests = (batch.steps.column(name).to_pylist() for name in ("policy_version", "adapter_digest"))
     return dict(zip(versions, digests, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -44,8 +45,17 @@ Raises:
     TrajectoryError: The rows hold nothing that this estimator can use.
 """
 
-PolicyLoss = Callable[[ScoredRows, torch.Tensor], torch.Tensor]
-"""Scored rows and their advantages [B] to losses [B], to be minimised."""
+
+class PolicyLoss(Protocol):
+    """What is minimised, and the importance ratios it looks at."""
+
+    def __call__(self, rows: ScoredRows, advantages: torch.Tensor) -> torch.Tensor:
+        """Losses [B] of rows with advantages [B]."""
+        ...
+
+    def log_ratios(self, rows: ScoredRows) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logarithms of new over old, float32 [B, R], and which of them count, bool [B, R] (R: 1, or tokens)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,10 @@ class ClippedResponseLoss:
         losses = policy_loss(log_ratio, advantages, clip=self.clip, max_ratio=self.max_ratio)
         return _corrected(losses, rows, self.correction)
 
+    def log_ratios(self, rows: ScoredRows) -> tuple[torch.Tensor, torch.Tensor]:
+        """One per response."""
+        return _of_responses(rows)
+
 
 @dataclass(frozen=True, slots=True)
 class ResponseScoreLoss:
@@ -35,6 +39,15 @@ class ResponseScoreLoss:
     def __call__(self, rows: ScoredRows, advantages: torch.Tensor) -> torch.Tensor:
         """Losses [B]; see `learner.algorithms.base.PolicyLoss`."""
         return _corrected(score_function_loss(rows.new.weighted, advantages), rows, self.correction)
+
+    def log_ratios(self, rows: ScoredRows) -> tuple[torch.Tensor, torch.Tensor]:
+        """One per response, although the loss itself takes none: how far the policy has moved."""
+        return _of_responses(rows)
+
+
+def _of_responses(rows: ScoredRows) -> tuple[torch.Tensor, torch.Tensor]:
+    log_ratio = (rows.new.weighted - rows.old.weighted)[:, None]
+    return log_ratio, torch.ones_like(log_ratio, dtype=torch.bool)
 
 
 def _corrected(losses: torch.Tensor, rows: ScoredRows, correction: Correction | None) -> torch.Tensor:

@@ -29,9 +29,15 @@ class ClippedTokenLoss:
 
     def __call__(self, rows: ScoredRows, advantages: torch.Tensor) -> torch.Tensor:
         """Losses [B]; see `learner.algorithms.base.PolicyLoss`."""
-        log_ratio = rows.log_probs - rows.old_log_probs
+        log_ratio, _ = self.log_ratios(rows)
         losses = policy_loss(log_ratio, advantages[:, None], clip=self.clip, max_ratio=self.max_ratio)
         if self.correction is not None and rows.log_weights is not None:
             losses = self.correction.weights(rows.log_weights) * losses
-        weights = token_weights(rows.roles, rows.response_mask, rows.thought_weights, self.weights)
-        return reduce_tokens(losses, weights, self.reduction)
+        return reduce_tokens(losses, self._token_weights(rows), self.reduction)
+
+    def log_ratios(self, rows: ScoredRows) -> tuple[torch.Tensor, torch.Tensor]:
+        """One per token; those with a weight count."""
+        return rows.log_probs - rows.old_log_probs, self._token_weights(rows) > 0
+
+    def _token_weights(self, rows: ScoredRows) -> torch.Tensor:
+        return token_weights(rows.roles, rows.response_mask, rows.thought_weights, self.weights)

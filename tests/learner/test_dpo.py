@@ -11,9 +11,11 @@ from transformers import AutoModelForImageTextToText
 from learner.dpo import PreferenceTrainer, preference_losses, run_dpo
 from learner.pairs import Pairs
 from learner.stage_settings import DPOConfig, PairConfig
+from protocol.codec import decode_steps
 from protocol.errors import TrajectoryError
 from protocol.trajectory import NO_DIGEST, TokenRole
 from tests.learner.sampled import collected, episode, step
+from tests.learner.updates import rows_of
 from tests.learner.world import LORA, Reference, World, config
 
 SIGMOID_1 = 1 / (1 + math.exp(-1.0))
@@ -108,6 +110,28 @@ def test_the_gradient_is_that_of_the_plain_formula(world, make_policy, tokens, b
     assert gradients
     for name, parameter in policy.adapter_parameters().items():
         torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-5, rtol=1e-3)
+
+
+def test_every_environment_has_its_own_lambda(world, make_policy):
+    batches, _, _ = preferences(world)
+    steps = [s for batch in batches for s in decode_steps(batch.steps)]
+    # The sign is what differs between the responses of a pair: let it be a thought.
+    roles = [np.where(s.token_roles == TokenRole.ACTION, TokenRole.THOUGHT, s.token_roles) for s in steps]
+    steps = [replace(s, task=("a/x", "b")[i % 4 // 2], token_roles=roles[i]) for i, s in enumerate(steps)]
+    rows = rows_of(world, steps)
+    pairs = Pairs(np.array([0, 2]), np.array([1, 3]), 2)
+    settings = QUICK.model_copy(update={"tokens": "thought_weight"})
+
+    def losses(**ppo):
+        policy, draws = make_policy(world, seed=1), torch.Generator().manual_seed(0)
+        with torch.no_grad():  # away from the reference
+            for parameter in policy.adapter_parameters().values():
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=draws))
+        return PreferenceTrainer(policy, rows, pairs, settings, config(**ppo)).losses(np.arange(2))[0].tolist()
+
+    together = losses(thought_weights={"a": 0.1, "b": 0.9})
+    assert together == pytest.approx([losses(thought_weight=0.1)[0], losses(thought_weight=0.9)[1]])
+    assert losses(thought_weight=0.1)[1] != pytest.approx(together[1], abs=1e-3)
 
 
 def test_the_first_step_starts_at_the_reference(world, make_policy):

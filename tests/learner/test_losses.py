@@ -7,7 +7,7 @@ from learner.losses import (
     approximate_kl,
     explained_variance,
     policy_loss,
-    ratio_metrics,
+    ratio_numbers,
     reduce_tokens,
     response_log_probs,
     score_energies,
@@ -155,14 +155,31 @@ def test_kl_estimates_the_true_divergence():
     assert float(estimate.mean()) == pytest.approx(truth, rel=0.05)
 
 
-def test_ratio_metrics_count_each_side():
-    log_ratio = torch.tensor([math.log(r) for r in (0.5, 0.85, 1.0, 1.15, 20.0)])
-    made = ratio_metrics(log_ratio, clip=0.2)
-    assert made["clip_fraction"] == pytest.approx(0.4)
-    assert made["ratio_outside_10_percent"] == pytest.approx(0.8)
-    assert made["ratio_above_10"] == pytest.approx(0.2)
-    assert made["ratio_max"] == pytest.approx(20.0, rel=1e-5)
-    assert made["ratio_min"] == pytest.approx(0.5)
+def test_ratio_numbers_count_each_side():
+    log_ratio = torch.tensor([math.log(r) for r in (0.5, 0.85, 1.0, 1.15, 20.0, 0.05)])[:, None]
+    made = ratio_numbers(log_ratio, torch.ones(6, 1, dtype=torch.bool), clip=0.2)
+    assert made["clip_fraction"].tolist() == [1, 0, 0, 0, 1, 1]
+    assert made["ratio_outside_10_percent"].tolist() == [1, 1, 0, 1, 1, 1]
+    assert made["ratio_above_10"].tolist() == [0, 0, 0, 0, 1, 0]
+    assert made["ratio_below_0_1"].tolist() == [0, 0, 0, 0, 0, 1]
+    for name in ("ratio_mean", "ratio_min", "ratio_max"):
+        torch.testing.assert_close(made[name], log_ratio[:, 0].exp())
+
+
+def test_ratio_numbers_of_tokens_look_at_those_that_count():
+    log_ratio = torch.tensor([[0.5, 2.0, 20.0, 9.0], [0.9, 7.0, 7.0, 7.0], [3.0, 3.0, 3.0, 3.0]]).log()
+    counted = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]).bool()
+    made = ratio_numbers(log_ratio, counted, clip=0.2)
+    third = 1 / 3
+    for name, expected in {
+        "ratio_mean": [22.5 / 3, 0.9, 1.0],
+        "ratio_min": [0.5, 0.9, 1.0],
+        "ratio_max": [20.0, 0.9, 1.0],
+        "clip_fraction": [1.0, 0.0, 0.0],
+        "ratio_above_10": [third, 0.0, 0.0],
+        "ratio_below_0_1": [0.0, 0.0, 0.0],
+    }.items():
+        torch.testing.assert_close(made[name], torch.tensor(expected), atol=1e-5, rtol=1e-5)
 
 
 def test_explained_variance():

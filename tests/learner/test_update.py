@@ -9,8 +9,8 @@ from learner.batching import collate
 from protocol.errors import TrajectoryError, UpdateDiverged
 from protocol.trajectory import TokenRole
 from tests.learner.plain_ppo import plain_update
-from tests.learner.updates import generator, loop_of, rows_of, with_behavior
-from tests.learner.world import config
+from tests.learner.updates import WHOLE, generator, loop_of, rows_of, with_behavior
+from tests.learner.world import COMPUTE, config
 
 
 def test_the_first_ratio_is_one_for_rows_this_policy_sampled(either_world, make_policy):
@@ -143,3 +143,51 @@ def test_an_update_without_whole_episodes_changes_nothing(world, make_policy):
             rows_of(world, cut), policy_version=0, generator=generator()
         )
     assert all(torch.equal(before[n], p) for n, p in policy.adapter_parameters().items())
+
+
+def test_a_value_that_has_moved_beyond_its_clip_is_not_pushed_on(world, make_policy):
+    """Only the critic notices: its gradient does not reach the adapter."""
+    ended = []
+    for value_clip in (None, 1e-6):
+        policy = make_policy(world)
+        rows = rows_of(world, with_behavior(policy, world, world.mixed_steps()))
+        settings: dict[str, Any] = {"minibatch_size": 100, "epochs": 6, "value_learning_rate": 3e-3}
+        metrics = loop_of(policy, value_clip=value_clip, **settings).update(
+            rows, policy_version=0, generator=generator()
+        )
+        ended.append((metrics["value_loss"], policy.adapter_parameters(), policy.value_parameters()))
+    (free, adapter, values), (clipped, same, others) = ended
+    assert clipped > free
+    assert all(torch.equal(p, same[n]) for n, p in adapter.items())
+    assert any(not torch.equal(p, others[n]) for n, p in values.items())
+
+
+def test_a_fused_optimizer_makes_the_same_steps(world, make_policy):
+    ended = []
+    for fused in (False, True):
+        policy = make_policy(world)
+        rows = rows_of(world, with_behavior(policy, world, world.mixed_steps()))
+        compute = COMPUTE.model_copy(update={"fused_optimizer": fused})
+        loop = loop_of(policy, sections={"compute": compute})
+        assert loop.optimizer.defaults["fused"] is (True if fused else None)
+        loop.update(rows, policy_version=0, generator=generator())
+        ended.append(policy.adapter_parameters() | policy.value_parameters())
+    plain, fast = ended
+    for name, parameter in plain.items():
+        torch.testing.assert_close(fast[name], parameter, atol=1e-5, rtol=1e-4)
+
+
+def test_an_update_in_bfloat16_has_nearly_the_gradient_of_float32(world, make_policy, recorded):
+    steps = with_behavior(make_policy(world), world, world.mixed_steps())
+    for precision in ("float32", "bfloat16"):
+        compute = COMPUTE.model_copy(update={"precision": precision})
+        policy = make_policy(world, compute=compute)
+        metrics = loop_of(policy, sections={"compute": compute}, **WHOLE).update(
+            rows_of(world, steps), policy_version=0, generator=generator()
+        )
+        assert all(p.dtype is torch.float32 for p in policy.adapter_parameters().values())
+        assert metrics["ratio_first_minibatch_max_error"] < 0.5
+    exact, half = (torch.cat([g.flatten() for g in gradients]) for gradients in recorded)
+    assert half.dtype is torch.float32
+    cosine = torch.nn.functional.cosine_similarity(exact, half, dim=0)
+    assert 0.9 < float(cosine) < 1, "rounded, and only that"

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster.record.trajectory_files import TrajectoryFiles, read_frames, read_steps
+from cluster.record.trajectory_files import REASON_COLUMN, TrajectoryFiles, read_frames, read_steps
 from protocol.codec import TrajectoryBatch, encode
 from protocol.schema import FRAME_SCHEMA, STEP_SCHEMA, VERSION_KEY
 from protocol.trajectory import EndReason, Frame
+from protocol.validation import Rejection
 from tests.protocol.steps import FRAME, NEXT_FRAME, batch_of, step, trajectory
 
 THIRD_FRAME = Frame.of(b"a third picture")
@@ -30,6 +32,22 @@ def test_rows_come_back_as_they_were_received(tmp_path):
     assert steps.schema.equals(STEP_SCHEMA) and steps.schema.metadata == STEP_SCHEMA.metadata
     assert steps.equals(pa.Table.from_batches([b.steps for b in received]))
     assert read_frames(tmp_path / "trajectories") == {f.digest: f.data for f in (FRAME, NEXT_FRAME)}
+
+
+def test_what_was_refused_lies_apart_with_the_reason(tmp_path):
+    received = [batch_of(trajectory("a"), trajectory("b", EndReason.CUT)), batch_of(trajectory("c"))]
+    files = TrajectoryFiles(tmp_path)
+    files.write(1, received, [Rejection("b", 1, "digest not published")])
+    files.write(2, [batch_of(trajectory("d"))])
+    assert set(read_steps(tmp_path).column("trajectory_id").to_pylist()) == {"a", "c", "d"}
+    refused = pq.read_table(tmp_path / "refused-000001.parquet")
+    assert refused.drop_columns([REASON_COLUMN]).equals(
+        pa.Table.from_batches([received[0].steps]).filter(pc.field("trajectory_id") == "b")
+    )
+    assert set(refused.column(REASON_COLUMN).to_pylist()) == {"digest not published"}
+    assert not (tmp_path / "refused-000002.parquet").exists()
+    TrajectoryFiles(tmp_path).write(1, received[1:])
+    assert names_in(tmp_path) == ["frames-000001.parquet", "steps-000001.parquet"], "a lost continuation leaves nothing"
 
 
 def test_files_are_read_by_pyarrow_and_pandas(tmp_path):

@@ -82,6 +82,7 @@ def test_every_stage_leaves_its_numbers(preferred: tuple[RunDir, str]) -> None:
 
 def test_own_successes_raise_success(tmp_path: Path) -> None:
     overrides = [f"runs_dir={tmp_path}", "stages.act=null", "stages.imitate.samples.episodes=256", *SHORTER]
+    overrides.append("servers.kind=transformers")
     run("train", REJECTION, *overrides, log=tmp_path / "output.txt", deadline_s=500)
     card = card_of(RunDir(tmp_path / "stages_rejection"))
     before, after = (card["results"][f"imitate/{when}_sampled"] for when in ("before", "after"))

@@ -140,3 +140,26 @@ def test_where_all_policies_agree_every_loss_has_the_gradient_of_reinforce():
         for row, length in enumerate(LENGTHS):
             expected = [-float(ADVANTAGES[row]) * weight_of(row, t) for t in range(length)]
             assert new.grad[row, :length].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("loss", [ClippedResponseLoss(0.2, 3.0, None), ResponseScoreLoss(None)])
+def test_a_response_has_one_ratio(loss):
+    rows = scored(corrected=False)
+    found, counted = loss.log_ratios(rows)
+    assert counted.tolist() == [[True]] * 4
+    for row, length in enumerate(LENGTHS):
+        difference = (rows.log_probs - rows.old_log_probs).detach()[row]
+        expected = sum(token_lambda(row, t) * float(difference[t]) for t in range(length))
+        assert float(found[row, 0].detach()) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["all", "action", "thought_weight"])
+def test_tokens_have_ratios_of_their_own_and_those_without_weight_do_not_count(kind):
+    rows = scored(corrected=False)
+    found, counted = ClippedTokenLoss(0.2, 3.0, kind, "mean", None).log_ratios(rows)
+    torch.testing.assert_close(found, rows.log_probs - rows.old_log_probs)
+    for row, length in enumerate(LENGTHS):
+        for token in range(5):
+            role = TokenRole(int(ROLES[row, token]))
+            weighed = {"all": True, "action": role is A, "thought_weight": token_lambda(row, token) > 0}[kind]
+            assert bool(counted[row, token]) == (token < length and weighed)
