@@ -28,6 +28,8 @@ def peak_flops(name: str) -> float | None:
 def update_flops(parameters: int, tokens: int) -> float:
     """Operations of a forward and a backward pass through frozen weights: 2 and 2 per parameter and token.
 
-    The usual 6 (Kaplan et al., arXiv 2001.08361) holds 2 for the gradients of weights, which adapters spare.
+    The usual 6 (Kaplan et al., arXiv 2001.08361) holds 2 for the gradients of weights, which adapters spare. It is the
+    work that was asked for (model FLOPs utilisation, arXiv 2204.02311): attention, output layer at prompt tokens and
+    pictures apart, and whoever computes a shared prompt once is credited with all its rows.
     """
     return 4.0 * parameters * tokens

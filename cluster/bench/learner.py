@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from cluster.bench.fresh_process import FreshProcess
 from cluster.bench.gpu import peak_flops, update_flops
@@ -20,6 +21,7 @@ from cluster.bench.registry import BenchSettings
 from cluster.bench.result import Findings
 from cluster.bench.timing import interleave
 from cluster.record.progress import RunProgress
+from learner.families.parts import part_of
 from learner.products import onednn_is_faster
 
 PPO, SFT, MEMORY, EQUAL = "PPO update", "SFT step", "memory", "relative difference"
@@ -64,10 +66,10 @@ def _measure_ppo(findings: Findings, case: Case, world: World, repeats: int, tic
     speeds = {who: [tokens / one.took_s for one in updates] for who, updates in found.items()}
     _add_speeds(findings, PPO, case, speeds)
     if torch.cuda.is_available() and (peak := peak_flops(torch.cuda.get_device_name())):
-        done = update_flops(_parameters(world), tokens)
+        wanted = update_flops(language_weights(world.folder), tokens)
         for who, updates in found.items():
             findings.row(
-                PPO, case.name, f"{who}, of the GPU's peak", "%", [100 * done / one.took_s / peak for one in updates]
+                PPO, case.name, f"{who}, of the GPU's peak", "%", [100 * wanted / one.took_s / peak for one in updates]
             )
     ours, plain = found[OURS][-1], found[PLAIN][-1]
     for what, pair in (
@@ -108,9 +110,11 @@ def _measure_memory(
         findings.ratio(MEMORY, f"{case.name} {what}", f"{PLAIN} / {OURS}, by the work", [added[PLAIN]], [added[OURS]])
 
 
-def _parameters(world: World) -> int:
-    """Weights of the model, from the size of its float32 file."""
-    return (world.folder / "model.safetensors").stat().st_size // 4
+def language_weights(model: Path) -> int:
+    """Weights of a model's text part, which every token passes; the vision part sees pictures, not tokens."""
+    with torch.device("meta"):
+        skeleton = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(model))
+    return sum(weight.numel() for name, weight in skeleton.named_parameters() if part_of(name) == "language")
 
 
 def _add_speeds(findings: Findings, part: str, case: Case, speeds: dict[str, list[float]]) -> None:

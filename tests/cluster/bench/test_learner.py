@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText
 
 from cluster.bench import learner
-from cluster.bench.learner import measure
+from cluster.bench.learner import language_weights, measure
 from cluster.bench.learner_cases import PPO_SETTINGS, Case, build_world, sampled_rows
 from cluster.bench.learner_runs import OURS, PLAIN, Training, Update, distance, peak_mib, train, update
 from cluster.bench.registry import BenchSettings
@@ -86,6 +87,24 @@ def test_a_quick_run_measures_one_case_once(stubs):
     findings = measure(BenchSettings(quick=True), RunProgress())
     assert {row.case for row in findings.rows if row.part == "PPO update"} == {learner.CASES[0].name}
     assert all(len(one.values.samples) == 1 for one in findings.ratios)
+
+
+def test_a_known_gpu_gets_its_utilisation(stubs, monkeypatch):
+    """The GPU is pretended: its name alone is asked for."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr(learner, "build_world", lambda *_: SimpleNamespace(tokens=640, rows=[None] * 64, folder=None))
+    monkeypatch.setattr(learner, "language_weights", lambda _: 989_000_000)
+    rows = {(row.case, row.variant): row.values.median for row in measure(BenchSettings(), RunProgress()).rows}
+    share = 100 * 4 * 989e6 * 640 * PPO_SETTINGS.ppo.epochs / 989e12  # of one second
+    assert rows[learner.CASES[0].name, "ours, of the GPU's peak"] == pytest.approx(share)
+    assert rows[learner.CASES[0].name, "plain, of the GPU's peak"] == pytest.approx(share / 2)
+
+
+def test_text_weights_leave_out_the_vision_part(world):
+    model = AutoModelForImageTextToText.from_pretrained(world.folder)
+    text = sum(p.numel() for n, p in model.named_parameters() if "language_model" in n)
+    assert language_weights(world.folder) == text < sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.slow
