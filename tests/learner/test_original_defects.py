@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from docs.examples.wrong_prompt import ratios
 from learner.algorithms.registry import build_algorithm
+from learner.backbone import Backbone
 from learner.losses import policy_loss
 from learner.rows import gather_rows
 from learner.schedules import learning_rate_factor
 from protocol.trajectory import EndReason, Frame, TokenRole
 from tests.learner.updates import WHOLE, generator, loop_of, rows_of, with_behavior
-from tests.learner.world import config
+from tests.learner.world import COMPUTE, config
 
 
 def of_many_prompts(world):
@@ -37,6 +39,18 @@ def test_q21_every_sample_is_scored_under_its_own_prompt(world, make_policy):
         rows_of(world, wrong), policy_version=0, generator=generator()
     )
     assert metrics["ratio_first_minibatch_max_error"] > 1e-2
+
+
+def test_q21_the_example_shows_it_on_the_rows_of_a_run(world, make_policy):
+    """What docs/examples/wrong_prompt.py prints: the base model's rows under their own prompts, and under the first."""
+    policy = make_policy(world)  # its adapter is still without effect
+    rows = rows_of(world, with_behavior(policy, world, of_many_prompts(world)))
+    backbone = Backbone.load(world.folder, COMPUTE)
+    own, first = (
+        ratios(backbone, list(world.banned), rows, prompts) for prompts in (rows.prompts, [rows.prompts[0]] * len(rows))
+    )
+    np.testing.assert_allclose(own, 1, atol=1e-3)
+    assert first[0] == pytest.approx(1, abs=1e-3) and np.abs(first[1:] - 1).max() > 1e-2
 
 
 def test_q22_the_bootstrap_is_the_value_of_the_real_next_state(world, make_policy):
