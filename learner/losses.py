@@ -177,8 +177,9 @@ RATIO_SHARES = ("clip_fraction", "ratio_outside_10_percent", "ratio_above_10", "
 """Names of the shares that `ratio_numbers` gives."""
 
 
+@torch.no_grad()
 def ratio_numbers(log_ratio: torch.Tensor, counted: torch.Tensor, *, clip: float) -> dict[str, torch.Tensor]:
-    """What each row's importance ratios are like, float32 [B] by name.
+    """What each row's importance ratios are like, float32 [B] by name, without gradient.
 
     `ratio_mean`, `ratio_min`, `ratio_max`, and the shares of its ratios beyond the clip range, beyond 10 percent, above
     10 and below 0.1. A row none of whose ratios count has ratio 1.

@@ -45,16 +45,20 @@ class TrajectoryFiles:
             if digest not in self._written:
                 self._written.add(digest)
                 fresh.append(row)
-        reasons = {refused.trajectory_id: refused.reason for refused in rejections}
-        refused = [reasons.get(trajectory_id) for trajectory_id in steps.column("trajectory_id").to_pylist()]
-        self._replace(
-            f"steps-{update:06d}.parquet", steps.filter(pa.array([reason is None for reason in refused], pa.bool_()))
-        )
-        if reasons:
-            why = steps.append_column(REASON_COLUMN, pa.array(refused, pa.string()))
-            self._replace(f"refused-{update:06d}.parquet", why.filter(pc.field(REASON_COLUMN).is_valid()))
+        if rejections:
+            steps = self._set_apart(update, steps, rejections)
+        self._replace(f"steps-{update:06d}.parquet", steps)
         if fresh:
             self._replace(f"frames-{update:06d}.parquet", frames.take(pa.array(fresh)))
+
+    def _set_apart(self, update: int, steps: pa.Table, rejections: Sequence[Rejection]) -> pa.Table:
+        """Write the rows of refused trajectories, and return the others."""
+        reasons = {refused.trajectory_id: refused.reason for refused in rejections}
+        told = [reasons.get(trajectory_id) for trajectory_id in steps.column("trajectory_id").to_pylist()]
+        steps = steps.append_column(REASON_COLUMN, pa.array(told, pa.string()))
+        refused = pc.field(REASON_COLUMN).is_valid()
+        self._replace(f"refused-{update:06d}.parquet", steps.filter(refused))
+        return steps.filter(~refused).drop_columns([REASON_COLUMN])
 
     def _drop_from(self, update: int) -> None:
         for file in self._folder.glob("*-*.parquet"):
