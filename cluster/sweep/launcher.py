@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 STOP_DEADLINE_S = 120.0
 """How long interrupted runs may take for their checkpoints and the end of their processes, in seconds."""
@@ -29,14 +30,19 @@ class Launch:
 def run_all(launches: Iterable[Launch], jobs: int, ended: Callable[[Launch, int], None]) -> None:
     """Run commands, at most `jobs` of them at a time.
 
-    Ctrl-C reaches the processes as well: they are left to end by themselves before the interrupt goes on.
+    Ctrl-C reaches the processes as well: they are left to end by themselves before the interrupt goes on. SIGTERM, which
+    is for this process alone (`ray job stop`), is passed on to them as an interrupt.
 
     Args:
         launches: Taken one by one, each when it is about to start.
         jobs: At least 1.
         ended: Called with every command that has ended, and its exit code.
+
+    Raises:
+        ValueError: This is not the main thread, which alone can be told of signals.
     """
     waiting, running = iter(launches), dict[Launch, subprocess.Popen[bytes]]()
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         while True:
             while len(running) < jobs and (launch := next(waiting, None)) is not None:
@@ -52,6 +58,12 @@ def run_all(launches: Iterable[Launch], jobs: int, ended: Callable[[Launch, int]
                 process.send_signal(signal.SIGINT)
         _await_end(list(running.values()))
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _start(launch: Launch) -> subprocess.Popen[bytes]:

@@ -60,14 +60,28 @@ run_all(commands, 2, print)
 """
 
 
-@pytest.mark.slow
-def test_ctrl_c_leaves_the_runs_the_time_to_keep_what_they_have(tmp_path):
+@pytest.fixture
+def sweeping(tmp_path):
+    """A process that runs two slow commands, in a group of its own."""
     words = [sys.executable, "-c", SWEEPING, SLOW_TO_STOP, str(tmp_path)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, process_group=0)
     end = time.monotonic() + 60
     while len(list(tmp_path.glob("running-*"))) < 2:
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    return process
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_the_runs_the_time_to_keep_what_they_have(sweeping, tmp_path):
+    os.killpg(sweeping.pid, signal.SIGINT)
+    assert "KeyboardInterrupt" in sweeping.communicate(timeout=60)[1]
+    assert len(list(tmp_path.glob("saved-*"))) == 2
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_terminated_ends_its_runs(sweeping, tmp_path):
+    os.kill(sweeping.pid, signal.SIGTERM)
+    sweeping.communicate(timeout=60)
+    assert sweeping.returncode == 128 + signal.SIGTERM
     assert len(list(tmp_path.glob("saved-*"))) == 2
