@@ -30,8 +30,8 @@ class Launch:
 def run_all(launches: Iterable[Launch], jobs: int, ended: Callable[[Launch, int], None]) -> None:
     """Run commands, at most `jobs` of them at a time.
 
-    Ctrl-C reaches the processes as well: they are left to end by themselves before the interrupt goes on. SIGTERM, which
-    is for this process alone (`ray job stop`), is passed on to them as an interrupt.
+    Ctrl-C reaches the processes as well: they are left to end by themselves before the interrupt goes on. SIGTERM,
+    which is for this process alone (`ray job stop`), is passed on to them as an interrupt.
 
     Args:
         launches: Taken one by one, each when it is about to start.
