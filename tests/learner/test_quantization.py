@@ -1,5 +1,7 @@
 import importlib.util
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -86,3 +88,9 @@ def test_gradients_are_those_of_the_rounded_weights(packable_world, make_policy,
         gradients.append([p.grad for p in policy.adapter_parameters().values()])
     for packed, expected in zip(*gradients, strict=True):
         assert torch.cosine_similarity(packed.flatten(), expected.flatten(), dim=0) > 0.99
+
+
+def test_a_library_that_is_there_and_not_asked_for_says_nothing():
+    """PEFT imports bitsandbytes, which warns on some CPUs of a kernel that it would fetch."""
+    told = subprocess.run([sys.executable, "-c", "import learner.policy"], capture_output=True, text=True, timeout=300)
+    assert (told.returncode, told.stdout) == (0, "") and "gemm_4bit" not in told.stderr
