@@ -49,6 +49,8 @@ class Machine:
             stderr=subprocess.PIPE,
             text=True,
             process_group=0,
+            # A job in the background, as these tests may be, ignores Ctrl-C, and so would what it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def make(self, *settings: str, **environment: str) -> subprocess.CompletedProcess[str]:
