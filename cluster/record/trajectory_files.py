@@ -23,6 +23,9 @@ from protocol.validation import Rejection
 REASON_COLUMN = "refused_because"
 """Of a refused file, behind the columns of the schema."""
 
+_KINDS = ("steps", "refused", "frames")
+"""What names of our files begin with; others in the folder are their owner's."""
+
 
 class TrajectoryFiles:
     """Appends one pair of files per update; a resumed run first removes those of its lost continuation."""
@@ -61,7 +64,7 @@ class TrajectoryFiles:
         return steps.filter(~refused).drop_columns([REASON_COLUMN])
 
     def _drop_from(self, update: int) -> None:
-        for file in self._folder.glob("*-*.parquet"):
+        for file in (file for kind in _KINDS for file in self._folder.glob(f"{kind}-*.parquet")):
             if int(file.stem.rpartition("-")[2]) >= update:
                 file.unlink()
 

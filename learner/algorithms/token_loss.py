@@ -29,15 +29,18 @@ class ClippedTokenLoss:
 
     def __call__(self, rows: ScoredRows, advantages: torch.Tensor) -> torch.Tensor:
         """Losses [B]; see `learner.algorithms.base.PolicyLoss`."""
-        log_ratio, _ = self.log_ratios(rows)
+        log_ratio, weights = self._weighed(rows)
         losses = policy_loss(log_ratio, advantages[:, None], clip=self.clip, max_ratio=self.max_ratio)
         if self.correction is not None and rows.log_weights is not None:
             losses = self.correction.weights(rows.log_weights) * losses
-        return reduce_tokens(losses, self._token_weights(rows), self.reduction)
+        return reduce_tokens(losses, weights, self.reduction)
 
     def log_ratios(self, rows: ScoredRows) -> tuple[torch.Tensor, torch.Tensor]:
         """One per token; those with a weight count."""
-        return rows.log_probs - rows.old_log_probs, self._token_weights(rows) > 0
+        log_ratio, weights = self._weighed(rows)
+        return log_ratio, weights > 0
 
-    def _token_weights(self, rows: ScoredRows) -> torch.Tensor:
-        return token_weights(rows.roles, rows.response_mask, rows.thought_weights, self.weights)
+    def _weighed(self, rows: ScoredRows) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-ratios of all tokens and their weights, float32 [B, T] each."""
+        weights = token_weights(rows.roles, rows.response_mask, rows.thought_weights, self.weights)
+        return rows.log_probs - rows.old_log_probs, weights

@@ -15,6 +15,7 @@ from protocol.codec import decode_steps
 from protocol.errors import TrajectoryError
 from protocol.trajectory import NO_DIGEST, TokenRole
 from tests.learner.sampled import collected, episode, step
+from tests.learner.test_policy import perturb
 from tests.learner.updates import rows_of
 from tests.learner.world import LORA, Reference, World, config
 
@@ -91,10 +92,8 @@ def plain_loss(world, policy, rows, pairs, settings, thought_weight):
 @pytest.mark.parametrize("tokens", ["all", "action", "thought_weight"])
 @pytest.mark.parametrize("budget", [1, 4096])
 def test_the_gradient_is_that_of_the_plain_formula(world, make_policy, tokens, budget):
-    policy, draws = make_policy(world, seed=1), torch.Generator().manual_seed(0)
-    with torch.no_grad():  # away from the reference, where every margin is 0
-        for parameter in policy.adapter_parameters().values():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=draws))
+    policy = make_policy(world, seed=1)
+    perturb(policy, 0.05)  # away from the reference, where every margin is 0
     _, rows, _ = preferences(world)
     pairs = Pairs(np.array([0, 2, 4]), np.array([1, 3, 5]), 3)
     settings = QUICK.model_copy(update={"tokens": tokens, "nll_coefficient": 0.3})
@@ -123,10 +122,8 @@ def test_every_environment_has_its_own_lambda(world, make_policy):
     settings = QUICK.model_copy(update={"tokens": "thought_weight"})
 
     def losses(**ppo):
-        policy, draws = make_policy(world, seed=1), torch.Generator().manual_seed(0)
-        with torch.no_grad():  # away from the reference
-            for parameter in policy.adapter_parameters().values():
-                parameter.add_(0.05 * torch.randn(parameter.shape, generator=draws))
+        policy = make_policy(world, seed=1)
+        perturb(policy, 0.05)
         return PreferenceTrainer(policy, rows, pairs, settings, config(**ppo)).losses(np.arange(2))[0].tolist()
 
     together = losses(thought_weights={"a": 0.1, "b": 0.9})

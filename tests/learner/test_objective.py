@@ -10,15 +10,14 @@ from learner.algorithms.registry import build_algorithm
 from learner.batching import collate
 from learner.config import LoraConfig
 from protocol.trajectory import TokenRole
+from tests.learner.test_policy import perturb
 from tests.learner.updates import WHOLE, generator, loop_of, rows_of, shifted_rows, with_behavior
 from tests.learner.world import config
 
 
 def moved(policy):
     """The policy with its adapter away from 0."""
-    draw = torch.Generator().manual_seed(1)
-    for parameter in policy.adapter_parameters().values():
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
+    perturb(policy, 0.1)
     return policy
 
 

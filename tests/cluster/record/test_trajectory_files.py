@@ -50,6 +50,12 @@ def test_what_was_refused_lies_apart_with_the_reason(tmp_path):
     assert names_in(tmp_path) == ["frames-000001.parquet", "steps-000001.parquet"], "a lost continuation leaves nothing"
 
 
+def test_files_of_somebody_else_stay(tmp_path):
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "my-notes.parquet")
+    TrajectoryFiles(tmp_path).write(1, [batch_of(trajectory("a"))])
+    assert "my-notes.parquet" in names_in(tmp_path)
+
+
 def test_files_are_read_by_pyarrow_and_pandas(tmp_path):
     TrajectoryFiles(tmp_path).write(1, [batch_of(trajectory("a"), trajectory("b", EndReason.TRUNCATED))])
     metadata = pq.read_schema(tmp_path / "steps-000001.parquet").metadata
